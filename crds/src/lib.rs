@@ -1,0 +1,1 @@
+//! The kinds of paddock.bet: types, validation rules, no client.

@@ -1,0 +1,3 @@
+//! Benchmarks with their yardsticks.
+
+fn main() {}

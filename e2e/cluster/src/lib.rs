@@ -1,0 +1,1 @@
+//! paddock-cluster: a real Kubernetes on one Linux machine.

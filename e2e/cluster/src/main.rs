@@ -1,0 +1,3 @@
+//! paddock-cluster: a real Kubernetes on one Linux machine.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! The demo: two brands, one bet, from nothing.
+
+fn main() {}

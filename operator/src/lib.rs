@@ -1,0 +1,1 @@
+//! The Paddock operator.

@@ -1,0 +1,3 @@
+//! The Paddock operator.
+
+fn main() {}

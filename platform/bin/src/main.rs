@@ -1,0 +1,3 @@
+//! One binary that is every betting service, by the name it is started with.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Event envelope, topics and payload schemas.

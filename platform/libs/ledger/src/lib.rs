@@ -1,0 +1,1 @@
+//! Two-phase double-entry ledger: the pure model.

@@ -1,0 +1,1 @@
+//! The compiled market book: market rules as every pricing pod enforces them.

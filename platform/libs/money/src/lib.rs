@@ -1,0 +1,1 @@
+//! Money: integer minor units by ISO 4217 exponent.

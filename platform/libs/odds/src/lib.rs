@@ -1,0 +1,1 @@
+//! Odds: exact rationals, market types, margins, price ladder.

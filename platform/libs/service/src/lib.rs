@@ -1,0 +1,1 @@
+//! What every betting service shares: HTTP, configuration, bindings, telemetry, outbox, drain.

@@ -1,0 +1,1 @@
+//! Settlement of bets on exact rationals.

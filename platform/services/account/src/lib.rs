@@ -1,0 +1,1 @@
+//! Account: customers, sessions and the ledger.

@@ -1,0 +1,1 @@
+//! Calculations and settlement: ticket acceptance and payout.

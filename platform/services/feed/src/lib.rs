@@ -1,0 +1,1 @@
+//! Feed: source of events, prices and results; simulator and producer states.

@@ -1,0 +1,1 @@
+//! Gateway: REST, WebSocket and the static page of a brand.

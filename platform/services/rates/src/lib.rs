@@ -1,0 +1,1 @@
+//! Rates: catalogue, margins, offer, results.

@@ -1,0 +1,3 @@
+//! Generates what is committed: CRDs, RBAC, references, OpenAPI.
+
+fn main() {}
