@@ -1,0 +1,68 @@
+//! Version `v1alpha1`: one file per kind.
+
+mod betting_service;
+mod database_claim;
+mod database_class;
+mod market;
+mod release;
+mod schema;
+mod tenant;
+
+pub use betting_service::*;
+pub use database_claim::*;
+pub use database_class::*;
+pub use market::*;
+pub use release::*;
+pub use tenant::*;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// Whether an environment serves customers. Drives every default, and which servers its claims may use.
+#[derive(
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+pub enum EnvironmentClass {
+    /// Serves customers; real money.
+    Production,
+    /// Development and test.
+    NonProduction,
+}
+
+/// Engine of a database class or claim.
+#[derive(
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
+)]
+#[allow(clippy::doc_markdown)]
+pub enum Engine {
+    /// A PostgreSQL database on a shared server.
+    PostgreSQL,
+    /// A prefix of topics on a shared Kafka broker.
+    Kafka,
+}

@@ -1,0 +1,1 @@
+//! Nothing but dependencies: see the description in Cargo.toml.
