@@ -1,0 +1,156 @@
+//! Decimal odds as an exact rational.
+
+use std::fmt;
+use std::str::FromStr;
+
+use num_bigint::BigInt;
+use num_rational::{BigRational, Ratio};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::exact::{self, NotExact};
+
+/// What one unit of stake returns if the outcome wins, stake included: decimal odds, at least 1.
+///
+/// Text is a decimal of at most four places (`2.10`) or the same number as a fraction (`7/3`); it is shown as a decimal
+/// with two to four places where that is exact, else as the fraction. Fractional ("UK") odds are read by
+/// [`Odds::from_fractional`].
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Odds(Ratio<i64>);
+
+impl Odds {
+    /// The lowest price that may be offered: 1.01.
+    pub const LOWEST_OFFER: Self = Self(Ratio::new_raw(101, 100));
+
+    /// Odds of an exact number; `None` below 1.
+    pub fn new(value: Ratio<i64>) -> Option<Self> {
+        (value >= Ratio::from_integer(1)).then_some(Self(value))
+    }
+
+    /// Odds of a count of 1/10000 (the ladder's unit): `21000` is 2.10. `None` below 1.
+    pub fn from_ten_thousandths(value: i64) -> Option<Self> {
+        Self::new(Ratio::new(value, 10_000))
+    }
+
+    /// Reads decimal odds: `"2.10"`, `"2"`, `"7/3"`.
+    pub fn parse(text: &str) -> Result<Self, NotExact> {
+        let value = exact::parse(text)?;
+        Self::new(value)
+            .filter(|odds| *odds.0.numer() < 1_000_000_000_000)
+            .ok_or_else(|| NotExact::OutOfRange { text: text.to_owned(), what: "odds", range: "at least 1" })
+    }
+
+    /// Reads fractional odds, profit to stake: `"9/2"` is 5.50, `"1/3"` is 4/3.
+    pub fn from_fractional(text: &str) -> Result<Self, NotExact> {
+        match text.split_once('/') {
+            Some(_) => Ok(Self(exact::parse(text)? + Ratio::from_integer(1))),
+            None => Err(NotExact::Malformed(text.to_owned())),
+        }
+    }
+
+    /// The exact number.
+    pub const fn ratio(self) -> Ratio<i64> {
+        self.0
+    }
+
+    /// The exact number for unbounded arithmetic.
+    pub fn to_big(self) -> BigRational {
+        BigRational::new_raw(BigInt::from(*self.0.numer()), BigInt::from(*self.0.denom()))
+    }
+
+    /// Whether the price may be offered (at least 1.01).
+    pub fn is_offerable(self) -> bool {
+        self >= Self::LOWEST_OFFER
+    }
+}
+
+impl fmt::Display for Odds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&exact::format(self.0, 2))
+    }
+}
+
+impl fmt::Debug for Odds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl FromStr for Odds {
+    type Err = NotExact;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl Serialize for Odds {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Odds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+        Self::parse(&text).map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("2.10", "2.10")]
+    #[case("2.1", "2.10")]
+    #[case("2", "2.00")]
+    #[case("1.0001", "1.0001")]
+    #[case("21/10", "2.10")]
+    #[case("4/3", "4/3")]
+    #[case("1000", "1000.00")]
+    fn shows_the_canonical_form(#[case] text: &str, #[case] shown: &str) {
+        assert_eq!(Odds::parse(text).unwrap().to_string(), shown);
+    }
+
+    #[rstest]
+    #[case("0.99")]
+    #[case("")]
+    #[case("2.10001")]
+    #[case("-2.1")]
+    #[case("2,1")]
+    #[case("1/3")]
+    #[case("3/0")]
+    #[case("2.")]
+    #[case(".5")]
+    #[case("1e2")]
+    #[case("+2")]
+    #[case("99999999999999999999")]
+    fn refuses(#[case] text: &str) {
+        assert!(Odds::parse(text).is_err());
+    }
+
+    #[test]
+    fn fractional_odds_are_profit_to_stake() {
+        assert_eq!(Odds::from_fractional("9/2"), Odds::parse("5.50"));
+        assert_eq!(Odds::from_fractional("1/3"), Odds::parse("4/3"));
+        assert!(Odds::from_fractional("2.10").is_err());
+    }
+
+    #[test]
+    fn the_offer_floor_is_exact() {
+        assert!(Odds::parse("1.01").unwrap().is_offerable());
+        assert!(!Odds::parse("1.0099").unwrap().is_offerable());
+    }
+
+    proptest! {
+        #[test]
+        fn text_round_trips(numerator in 1_i64..1_000_000_000, denominator in 1_i64..1_000_000) {
+            if let Some(odds) = Odds::new(Ratio::new(numerator, denominator)) {
+                prop_assert_eq!(Odds::parse(&odds.to_string()).unwrap(), odds);
+            }
+        }
+    }
+}
