@@ -1,3 +1,74 @@
-//! Generates what is committed: CRDs, RBAC, references, OpenAPI.
+//! `cargo xtask generate`: writes every generated file; `--check` fails when one differs. The test of this crate does the same.
 
-fn main() {}
+mod crds;
+mod reference;
+
+use anyhow::{Context as _, Result, bail};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// One generated file.
+struct Generated {
+    /// Path below the repository's root.
+    path: PathBuf,
+    content: String,
+}
+
+#[derive(clap::Parser)]
+#[command(about = "Paddock's own tasks")]
+enum Task {
+    /// Writes CRDs, chart templates, RBAC and references.
+    Generate {
+        /// Writes nothing; fails if a file differs from what would be written.
+        #[arg(long)]
+        check: bool,
+    },
+}
+
+fn root() -> Result<PathBuf> {
+    let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Ok(manifest.parent().context("xtask has no parent folder")?.to_owned())
+}
+
+fn generated() -> Result<Vec<Generated>> {
+    let mut files = crds::generate()?;
+    files.push(reference::generate()?);
+    Ok(files)
+}
+
+fn stale(root: &Path) -> Result<Vec<PathBuf>> {
+    Ok(generated()?
+        .into_iter()
+        .filter(|file| fs::read_to_string(root.join(&file.path)).ok().as_ref() != Some(&file.content))
+        .map(|file| file.path)
+        .collect())
+}
+
+fn main() -> Result<()> {
+    let Task::Generate { check } = clap::Parser::parse();
+    let root = root()?;
+    if check {
+        let stale = stale(&root)?;
+        if !stale.is_empty() {
+            bail!("these files are out of date, run `cargo xtask generate`: {stale:?}");
+        }
+        return Ok(());
+    }
+    for file in generated()? {
+        let path = root.join(&file.path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, &file.content).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn generated_files_are_current() {
+        let stale = super::stale(&super::root().unwrap()).unwrap();
+        assert!(stale.is_empty(), "out of date, run `cargo xtask generate`: {stale:?}");
+    }
+}

@@ -67,7 +67,8 @@ pub fn command(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "array", "maxItems": 32, "items": {"type": "string", "maxLength": 1024}, "x-kubernetes-list-type": "atomic"})
 }
 
-/// Name of a market type.
+/// Name of a market type: the table in `platform/libs/odds`.
 pub fn market_type(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({"type": "string", "maxLength": 63, "pattern": "^[a-z0-9]+(-[a-z0-9]+)*$"})
+    let names: Vec<&str> = paddock_odds::MarketType::all().map(paddock_odds::MarketType::name).collect();
+    json_schema!({"type": "string", "enum": names})
 }

@@ -1,0 +1,60 @@
+# Paddock. `make demo`, `make test`, `make bench`: each installs what it needs, and may be repeated.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+CARGO ?= cargo
+BIN := target/debug
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+
+.PHONY: demo
+demo: ## a real Kubernetes on this machine, two brands, one bet (root, Linux); see README
+	@e2e/demo/preflight.sh
+	@$(CARGO) build --workspace
+	@$(BIN)/paddock-demo
+
+.PHONY: demo-down
+demo-down: ## ends the demo's cluster and leaves nothing behind
+	@e2e/demo/preflight.sh
+	@$(CARGO) build --workspace
+	@$(BIN)/paddock-cluster down --name demo
+
+.PHONY: test
+test: build lint test-local test-cluster ## everything that must hold; what .ci/run runs
+
+.PHONY: build
+build: ## every library, binary and test, once
+	@e2e/demo/preflight.sh
+	@$(CARGO) build --workspace --all-targets
+
+.PHONY: lint
+lint: ## formatting and clippy
+	@$(CARGO) fmt --all --check
+	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+.PHONY: test-local
+test-local: build ## tests that need no cluster: pure ones, real PostgreSQL, real API server
+	@$(BIN)/paddock-cluster tools
+	@$(CARGO) test --workspace --exclude paddock-e2e
+
+.PHONY: test-cluster
+test-cluster: build ## the end-to-end tests on a real cluster of their own
+	@e2e/tests/run.sh
+
+.PHONY: bench
+bench: ## figures, each beside its yardstick
+	@e2e/demo/preflight.sh
+	@$(CARGO) build --workspace
+	@$(BIN)/paddock-bench
+
+.PHONY: generate
+generate: ## CRDs, chart templates, RBAC, references
+	@$(CARGO) xtask generate
+
+.PHONY: deny
+deny: ## licences, sources, bans and advisories of what we depend on (needs cargo-deny)
+	@command -v cargo-deny >/dev/null || { echo "cargo-deny is missing: cargo install --locked cargo-deny"; exit 1; }
+	@cargo deny check bans licenses sources
+	@cargo deny check advisories || echo "advisories are for reading; they do not fail this target"
