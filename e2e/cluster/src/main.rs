@@ -1,3 +1,240 @@
 //! paddock-cluster: a real Kubernetes on one Linux machine.
 
-fn main() {}
+use std::{
+    io::Write as _,
+    os::unix::process::CommandExt as _,
+    path::PathBuf,
+    process::{Command, ExitCode},
+};
+
+use clap::{Args, Parser, Subcommand};
+use paddock_cluster::{
+    Access, Cluster, DEFAULT_NAME, Error, Options, Paths, Progress, Result, forward,
+    image::{Archive, Recipe, build},
+    provision, tools,
+    tools::Set,
+};
+
+/// A real Kubernetes on one Linux machine, in a network namespace of its own.
+#[derive(Parser)]
+#[command(version, about)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Args)]
+struct Named {
+    /// Which cluster; clusters of different names share nothing.
+    #[arg(long, default_value = DEFAULT_NAME, env = "PADDOCK_CLUSTER")]
+    name: String,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Start the cluster, or whatever of it does not run. Cleans up after a crash.
+    Up {
+        #[command(flatten)]
+        cluster: Named,
+        /// Also install two PostgreSQL and two Kafka servers into namespace paddock-databases.
+        #[arg(long)]
+        databases: bool,
+    },
+    /// Remove the cluster with everything in it.
+    Down(Named),
+    /// Show clusters, their components and ports.
+    Status,
+    /// Make OCI archives known to the node.
+    Load {
+        #[command(flatten)]
+        cluster: Named,
+        /// Files that `image build` made.
+        #[arg(required = true)]
+        archives: Vec<PathBuf>,
+    },
+    /// Run kubectl against the cluster.
+    Kubectl {
+        #[command(flatten)]
+        cluster: Named,
+        /// kubectl's arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run Helm against the cluster.
+    Helm {
+        #[command(flatten)]
+        cluster: Named,
+        /// Helm's arguments.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Follow the log of a component, or name the components.
+    Logs {
+        #[command(flatten)]
+        cluster: Named,
+        /// etcd, apiserver, kubelet, …
+        component: Option<String>,
+    },
+    /// Print KUBECONFIG and the rest as shell variables: `eval "$(paddock-cluster env)"`.
+    Env(Named),
+    /// Build the cluster's programs into the cache, and nothing else.
+    Tools,
+    /// Build images without a container engine.
+    #[command(subcommand)]
+    Image(ImageAction),
+    #[command(hide = true)]
+    Forward(Named),
+    #[command(hide = true)]
+    Provision(Named),
+}
+
+#[derive(Subcommand)]
+enum ImageAction {
+    /// Build images; prints file, name and digest of each.
+    Build {
+        /// What to build.
+        #[arg(required = true)]
+        what: Vec<Recipe>,
+        /// Load them into this cluster too.
+        #[arg(long)]
+        load: Option<String>,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Cli::parse().command).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr().lock(), "error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(action: Action) -> Result<()> {
+    let progress = Progress::visible();
+    match action {
+        Action::Up { cluster, databases } => up(&cluster.name, databases, progress).await,
+        Action::Down(cluster) => down(&cluster.name, progress).await,
+        Action::Status => status(),
+        Action::Load { cluster, archives } => {
+            let archives: Vec<_> = archives.iter().map(|file| Archive::open(file)).collect::<Result<_>>()?;
+            existing(&cluster.name)?.load(&archives).await?;
+            print_images(&archives)
+        }
+        Action::Kubectl { cluster, args } => replace_by(&cluster.name, Set::Kubernetes, "kubectl", &args),
+        Action::Helm { cluster, args } => replace_by(&cluster.name, Set::Etcd, "helm", &args),
+        Action::Logs { cluster, component } => logs(&cluster.name, component.as_deref()),
+        Action::Env(cluster) => print(&environment(&Cluster::open(&cluster.name)?)),
+        Action::Tools => tools::ensure(&Set::ALL, progress).await,
+        Action::Image(ImageAction::Build { what, load }) => {
+            let mut images = Vec::new();
+            for recipe in what {
+                images.push(progress.step(&format!("image {recipe:?}").to_lowercase(), build(recipe)).await?);
+            }
+            if let Some(name) = load {
+                progress.step(&format!("load into {name}"), existing(&name)?.load(&images)).await?;
+            }
+            print_images(&images)
+        }
+        Action::Forward(cluster) => forward::run(&Paths::new(&cluster.name)?).await,
+        Action::Provision(cluster) => provision::run(&Paths::new(&cluster.name)?).await,
+    }
+}
+
+async fn up(name: &str, databases: bool, progress: Progress) -> Result<()> {
+    match Access::from_env(name, &Options { progress }).await? {
+        Access::Current => Ok(()),
+        Access::Local(cluster) => {
+            if databases {
+                cluster.addon_databases().await?;
+            }
+            print(&environment(&cluster))
+        }
+    }
+}
+
+async fn down(name: &str, progress: Progress) -> Result<()> {
+    if paddock_cluster::wants_current()? {
+        progress.note("CLUSTER=current: your own cluster is left as it is");
+    } else if !Cluster::down(name, progress).await? {
+        progress.note(&format!("there is no cluster {name}"));
+    }
+    Ok(())
+}
+
+/// The named cluster, or that of `CLUSTER=current`.
+fn existing(name: &str) -> Result<Access> {
+    if paddock_cluster::wants_current()? { Ok(Access::Current) } else { Cluster::open(name).map(Access::Local) }
+}
+
+fn status() -> Result<()> {
+    let names = Cluster::names()?;
+    if names.is_empty() {
+        return print("no cluster; run `paddock-cluster up`\n");
+    }
+    for name in names {
+        let Ok(cluster) = Cluster::open(&name) else {
+            print(&format!("{name}: not running; `up` starts it anew, `down` removes what is left of it\n"))?;
+            continue;
+        };
+        let ports = cluster.ports();
+        print(&format!(
+            "{name}: apiserver https://127.0.0.1:{} · Gateway https://127.0.0.1:{} http://127.0.0.1:{}\n",
+            ports.apiserver, ports.https, ports.http
+        ))?;
+        for component in cluster.components() {
+            let state = component.pid.map_or("NOT RUNNING (`up` starts it)".into(), |pid| format!("pid {pid}"));
+            print(&format!("  {:<20} {state}\n", component.name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Becomes kubectl or Helm, so that terminals, signals and exit codes are theirs.
+fn replace_by(name: &str, set: Set, program: &str, args: &[String]) -> Result<()> {
+    let cluster = Cluster::open(name)?;
+    let error = Command::new(tools::program(set, program)?).env("KUBECONFIG", cluster.kubeconfig()).args(args).exec();
+    Err(Error::State(format!("start {program}: {error}")))
+}
+
+fn logs(name: &str, component: Option<&str>) -> Result<()> {
+    let Some(component) = component else {
+        return print(&format!("{}\n", paddock_cluster::COMPONENTS.join("\n")));
+    };
+    if !paddock_cluster::COMPONENTS.contains(&component) {
+        let known = paddock_cluster::COMPONENTS.join(", ");
+        return Err(Error::Input(format!("there is no component {component}; the components are {known}")));
+    }
+    let error = Command::new("tail").args(["-n", "100", "-F"]).arg(Paths::new(name)?.log(component)).exec();
+    Err(Error::State(format!("start tail: {error}")))
+}
+
+fn environment(cluster: &Cluster) -> String {
+    let ports = cluster.ports();
+    format!(
+        "export KUBECONFIG={}\nexport PADDOCK_CLUSTER={}\nexport PADDOCK_GATEWAY_HTTPS_PORT={}\n\
+         export PADDOCK_GATEWAY_HTTP_PORT={}\nexport PADDOCK_CA_FILE={}\nexport PADDOCK_NETNS={}\n",
+        cluster.kubeconfig().display(),
+        cluster.name(),
+        ports.https,
+        ports.http,
+        cluster.ca_file().display(),
+        cluster.network_namespace().display(),
+    )
+}
+
+fn print_images(images: &[Archive]) -> Result<()> {
+    for image in images {
+        print(&format!("{}\n  {}\n  {}\n", image.reference, image.by_digest(), image.file.display()))?;
+    }
+    Ok(())
+}
+
+fn print(text: &str) -> Result<()> {
+    std::io::stdout()
+        .lock()
+        .write_all(text.as_bytes())
+        .map_err(|source| Error::Io { action: "write the output".into(), source })
+}

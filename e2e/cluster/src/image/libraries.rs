@@ -1,0 +1,62 @@
+//! The shared libraries of a program, as the dynamic linker of this machine finds them.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::error::{Doing as _, Error, Result};
+
+/// The libraries that `ldd` names; none for a static program.
+pub fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
+    let output = Command::new("ldd").arg(program).output().doing(|| "run ldd".into())?;
+    let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    if !output.status.success() && !errors.contains("not a dynamic executable") && !out.contains("statically linked") {
+        return Err(Error::Input(format!("ldd cannot read {}: {}", program.display(), errors.trim())));
+    }
+    parse(&out).map_err(|missing| {
+        Error::Machine(format!("{} needs the library {missing}, which this machine lacks", program.display()))
+    })
+}
+
+/// The absolute paths in the output of `ldd`, or the name of a library that was not found.
+fn parse(output: &str) -> Result<Vec<PathBuf>, String> {
+    let mut found = Vec::new();
+    for line in output.lines() {
+        let line = line.trim();
+        let (name, place) = line.split_once(" => ").unwrap_or((line, line));
+        if place.starts_with("not found") {
+            return Err(name.to_owned());
+        }
+        if place.starts_with('/')
+            && let Some(path) = place.split(" (").next()
+        {
+            found.push(PathBuf::from(path));
+        }
+    }
+    found.sort();
+    found.dedup();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_taken_and_the_kernels_own_left_out() {
+        let output = "\tlinux-vdso.so.1 (0x00007ffd2a3f2000)\n\
+                      \tlibgcc_s.so.1 => /lib/x86_64-linux-gnu/libgcc_s.so.1 (0x00007f0)\n\
+                      \tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x00007f1)\n\
+                      \t/lib64/ld-linux-x86-64.so.2 (0x00007f2)\n";
+        let expected =
+            ["/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libgcc_s.so.1", "/lib64/ld-linux-x86-64.so.2"];
+        assert_eq!(parse(output).unwrap(), expected.map(PathBuf::from));
+        assert_eq!(parse("\tstatically linked\n").unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_missing_library_is_named() {
+        assert_eq!(parse("\tlibfoo.so.2 => not found\n").unwrap_err(), "libfoo.so.2");
+    }
+}
