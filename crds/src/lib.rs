@@ -23,3 +23,33 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
         v1alpha1::DatabaseClaim::crd(),
     ]
 }
+
+#[cfg(test)]
+mod tests {
+    /// Names that users type and that other charts refer to: frozen.
+    #[test]
+    fn names_are_frozen() {
+        let names: Vec<(String, String)> = super::all()
+            .into_iter()
+            .map(|crd| (crd.spec.names.plural, crd.spec.names.short_names.unwrap_or_default().join(",")))
+            .collect();
+        let expected = [
+            ("tenants", "tn"),
+            ("releases", "rel"),
+            ("bettingservices", "bsvc"),
+            ("markets", "mkt"),
+            ("databaseclasses", "dbclass"),
+            ("databaseclaims", "dbc"),
+        ];
+        assert_eq!(names, expected.map(|(plural, short)| (plural.to_owned(), short.to_owned())));
+    }
+
+    /// The API server refuses an object whose last-applied annotation is too large, and etcd has a limit.
+    #[test]
+    fn definitions_are_small() {
+        for crd in super::all() {
+            let size = serde_json::to_vec(&crd).unwrap().len();
+            assert!(size < 200_000, "{} has {size} bytes", crd.spec.names.kind);
+        }
+    }
+}

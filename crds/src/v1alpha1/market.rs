@@ -140,7 +140,7 @@ pub enum Ladder {
 pub struct Margin {
     /// Method. Power is the safe default choice.
     pub method: MarginMethod,
-    /// Overround by phase.
+    /// Overround by phase: what the probabilities of a line's prices sum to, per winner, less 1. Between 0 and 0.5.
     pub overround: Overround,
     /// Ladder that prices are rounded down to.
     #[serde(default)]

@@ -1,0 +1,254 @@
+//! The kinds on a real API server: a table of good and bad objects, immutability, the committed examples, and `kubectl explain`.
+
+use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
+use paddock_cluster::apiserver::Apiserver;
+use serde_json::{Value, json};
+use std::path::Path;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+async fn server() -> (Apiserver, Client) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = Apiserver::start().await.expect("an API server");
+    for crd in paddock_crds::all() {
+        server
+            .apply(&serde_json::to_string(&crd).unwrap())
+            .await
+            .unwrap_or_else(|error| panic!("{}: {error}", crd.name_any()));
+    }
+    for crd in paddock_crds::all() {
+        server
+            .kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &format!("crd/{}", crd.name_any())])
+            .await
+            .unwrap();
+    }
+    let client = server.client().await.unwrap();
+    (server, client)
+}
+
+fn api(client: &Client, object: &Value) -> Api<DynamicObject> {
+    let kind = object["kind"].as_str().unwrap();
+    let (group, version) = object["apiVersion"].as_str().unwrap().split_once('/').unwrap_or(("", "v1"));
+    let plural = paddock_crds::all().into_iter().find(|crd| crd.spec.names.kind == kind).unwrap().spec.names.plural;
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), &plural);
+    match object["metadata"].get("namespace").and_then(Value::as_str) {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    }
+}
+
+/// Applies with server-side dry run: admission as for a real write, and nothing stays.
+async fn admit(client: &Client, object: &Value, dry_run: bool) -> Result<(), String> {
+    let mut params = PatchParams::apply("test").force();
+    params.dry_run = dry_run;
+    let name = object["metadata"]["name"].as_str().unwrap();
+    api(client, object).patch(name, &params, &Patch::Apply(object)).await.map(|_| ()).map_err(|error| error.to_string())
+}
+
+fn base(kind: &str) -> Value {
+    let object = |name: &str, namespace: Option<&str>, spec: Value| {
+        let mut value =
+            json!({"apiVersion": "paddock.bet/v1alpha1", "kind": kind, "metadata": {"name": name}, "spec": spec});
+        if let Some(namespace) = namespace {
+            value["metadata"]["namespace"] = namespace.into();
+        }
+        value
+    };
+    match kind {
+        "Tenant" => object(
+            "acme",
+            None,
+            json!({
+                "displayName": "Acme", "licences": [{"name": "mga-1", "jurisdiction": "MT"}], "currencies": ["EUR"],
+                "environments": [{"name": "prod", "class": "Production", "release": "r1", "domains": [{"host": "bet.acme.example"}],
+                    "databaseClasses": [{"engine": "PostgreSQL", "className": "pg"}], "services": [{"name": "rates", "config": {"A": "1"}}]}],
+            }),
+        ),
+        "Release" => object(
+            "r1",
+            None,
+            json!({"version": "1", "components": [{"name": "rates", "image": "example/rates@sha256:00",
+                "ports": [{"name": "http", "port": 8080}], "route": {"path": "/"},
+                "needs": [{"name": "db", "engine": "PostgreSQL"}, {"name": "bus", "engine": "Kafka", "topics": {"write": [{"name": "offer"}], "read": ["x"]}}],
+                "migrations": {"need": "db", "expand": {"command": ["/rates", "migrate"]}}}]}),
+        ),
+        "BettingService" => object(
+            "rates",
+            Some("default"),
+            json!({"component": "rates", "version": "1", "image": "example/rates", "ports": [{"name": "http", "port": 8080}],
+                "replicas": {"min": 1, "max": 2}, "config": {"LOG_LEVEL": "info"}}),
+        ),
+        "Market" => object(
+            "result",
+            Some("default"),
+            json!({"sport": "soccer", "marketType": "match-result", "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}},
+                "limits": [{"currency": "EUR", "minStake": "0.10", "maxStake": "500.00", "maxPayout": "10000.00", "liability": "50000"}]}),
+        ),
+        "DatabaseClass" => object(
+            "pg",
+            None,
+            json!({"engine": "PostgreSQL", "environmentClass": "Production", "servers": [{"name": "a", "adminSecret": "a-admin",
+                "endpoints": {"readWrite": "a.db.svc:5432"}, "network": {"namespace": "db", "podLabels": {"app": "a"}, "ports": [5432]}}]}),
+        ),
+        _ => object(
+            "bus",
+            Some("default"),
+            json!({"engine": "Kafka", "className": "kafka", "kafka": {"topics": [{"name": "offer"}]},
+                "roles": [{"name": "rates", "topics": {"write": ["offer"]}}]}),
+        ),
+    }
+}
+
+/// kind, JSON pointer, value put there, part of the refusal (empty: it is admitted).
+fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
+    vec![
+        ("Tenant", "/metadata/name", json!("a"), ""),
+        ("Tenant", "/metadata/name", json!("a23456789012345678901234567890ab"), ""),
+        ("Tenant", "/metadata/name", json!("a23456789012345678901234567890abc"), "at most 32"),
+        ("Tenant", "/metadata/name", json!("1acme"), "starts with a letter"),
+        ("Tenant", "/metadata/name", json!("acme.bet"), "at most 32"),
+        ("Tenant", "/metadata/name", json!("kube-acme"), "reserved"),
+        ("Tenant", "/metadata/name", json!("kube"), "reserved"),
+        ("Tenant", "/metadata/name", json!("default"), "reserved"),
+        ("Tenant", "/metadata/name", json!("paddock-x"), "reserved"),
+        ("Tenant", "/metadata/name", json!("openshift1"), "reserved"),
+        ("Tenant", "/metadata/name", json!("platform"), ""),
+        ("Tenant", "/spec/licences", json!([]), "should have at least 1"),
+        ("Tenant", "/spec/currencies/0", json!("euro"), "spec.currencies[0]"),
+        ("Tenant", "/spec/currencies", json!(["EUR", "EUR"]), "uplicate"),
+        ("Tenant", "/spec/environments", json!([]), "at least 1"),
+        ("Tenant", "/spec/environments/0/name", json!("pre-prod"), "spec.environments[0].name"),
+        ("Tenant", "/spec/environments/0/name", json!("abcdefghijklmnop"), "spec.environments[0].name"),
+        ("Tenant", "/spec/environments/0/class", json!("Staging"), "Production"),
+        ("Tenant", "/spec/environments/0/domains/0/host", json!("Bet.Acme"), "domains[0].host"),
+        ("Tenant", "/spec/environments/0/domains/0/host", json!("*.acme.example"), "domains[0].host"),
+        ("Tenant", "/spec/environments/0/domains/0/host", json!("acme"), "domains[0].host"),
+        ("Tenant", "/spec/environments/0/domains/0/host", json!("a..b"), "domains[0].host"),
+        ("Tenant", "/spec/environments/0/services/0/config", json!({"lower": "x"}), "upper-case"),
+        ("Tenant", "/spec/environments/0/services/0/config", json!({"PADDOCK_TENANT": "x"}), "set by the operator"),
+        ("Tenant", "/spec/environments/0/services/0/replicas", json!({"min": 3, "max": 2}), "must not exceed"),
+        ("Tenant", "/spec/environments/0/network", json!({"allow": [{"cidr": "203.0.113.0/24", "port": 443}]}), ""),
+        ("Tenant", "/spec/environments/0/network", json!({"allow": [{"cidr": "203.0.113.0", "port": 443}]}), "cidr"),
+        ("Tenant", "/spec/owners", json!([{"kind": "Group", "name": "x", "role": "King"}]), "Viewer"),
+        ("Release", "/spec/components/0/image", json!(""), "image"),
+        ("Release", "/spec/components/0/migrations/need", json!("nosuch"), "must name a PostgreSQL entry"),
+        ("Release", "/spec/components/0/ports", json!([{"name": "web", "port": 80}]), "port named http"),
+        ("Release", "/spec/components/0/needs/1/access", json!("ReadOnly"), "access belongs to PostgreSQL"),
+        ("Release", "/spec/components/0/needs/0/published", json!(["feed"]), "access belongs to PostgreSQL"),
+        ("Release", "/spec/components/0/strategy", json!({"type": "BlueGreen"}), "Rolling"),
+        ("Release", "/spec/components/0/drain", json!({"period": "soon"}), "drain.period"),
+        ("Release", "/spec/components", json!([]), "at least 1"),
+        ("BettingService", "/metadata/name", json!("rates.v2"), "lower-case letters"),
+        ("BettingService", "/spec/replicas", json!({"min": 0, "max": 2}), "replicas.min"),
+        ("BettingService", "/spec/config", json!({"SERVICE_BINDING_ROOT": "/x"}), "set by the operator"),
+        ("Market", "/spec/marketType", json!("who-wins"), "marketType"),
+        ("Market", "/spec/margin/overround/live", json!("0.9"), "overround.live"),
+        ("Market", "/spec/margin/overround/live", json!("-0.1"), "overround.live"),
+        ("Market", "/spec/margin/overround/live", json!("7"), "overround.live"),
+        ("Market", "/spec/margin/overround/live", json!("0.5"), ""),
+        ("Market", "/spec/margin/method", json!("Magic"), "margin.method"),
+        ("Market", "/spec/limits/0/maxStake", json!("1,000"), "maxStake"),
+        ("Market", "/spec/limits", json!([]), "at least 1"),
+        ("Market", "/spec/geography", json!({"deny": ["France"]}), "geography.deny"),
+        ("Market", "/spec/state", json!("Paused"), "Suspended"),
+        ("Market", "/spec/specifiers", json!(["total=2.5"]), ""),
+        ("Market", "/spec/specifiers", json!(["2.5"]), "specifiers"),
+        ("DatabaseClass", "/spec/published", json!(["feed"]), "published belongs to engine Kafka"),
+        ("DatabaseClass", "/spec/servers/0/endpoints/readWrite", json!("a.db.svc"), "readWrite"),
+        ("DatabaseClass", "/spec/servers/0/adminSecret", Value::Null, "needs adminSecret"),
+        ("DatabaseClaim", "/spec/kafka/topics/0/partitions", json!(0), "partitions"),
+        ("DatabaseClaim", "/spec/engine", json!("PostgreSQL"), "belongs to engine Kafka"),
+        ("DatabaseClaim", "/spec/roles/0/access", json!("Owner"), "access"),
+    ]
+}
+
+fn put(object: &mut Value, pointer: &str, value: Value) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    match object.pointer_mut(parent).unwrap() {
+        Value::Array(items) => items[key.parse::<usize>().unwrap()] = value,
+        Value::Object(map) if value.is_null() => drop(map.remove(key)),
+        Value::Object(map) => drop(map.insert(key.to_owned(), value)),
+        other => panic!("{parent} is {other}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kinds_on_a_real_api_server() {
+    let (server, client) = server().await;
+
+    for kind in ["Tenant", "Release", "BettingService", "Market", "DatabaseClass", "DatabaseClaim"] {
+        admit(&client, &base(kind), true).await.unwrap_or_else(|error| panic!("the good {kind} is refused: {error}"));
+    }
+    let mut wrong = Vec::new();
+    for (kind, pointer, value, refusal) in table() {
+        let mut object = base(kind);
+        put(&mut object, pointer, value.clone());
+        match (admit(&client, &object, true).await, refusal) {
+            (Ok(()), "") => {}
+            (Ok(()), _) => wrong.push(format!("{kind} {pointer}={value} is admitted; expected: {refusal}")),
+            (Err(error), "") => wrong.push(format!("{kind} {pointer}={value} is refused: {error}")),
+            (Err(error), part) if error.contains(part) => {}
+            (Err(error), part) => wrong.push(format!("{kind} {pointer}={value}: expected {part:?} in: {error}")),
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    immutable(&client).await;
+    examples(&server, &client).await;
+    explain(&server).await;
+}
+
+async fn immutable(client: &Client) {
+    for (kind, pointer, value, refusal) in [
+        ("Release", "/spec/version", json!("2"), "a Release is immutable"),
+        ("Tenant", "/spec/environments/0/class", json!("NonProduction"), "class of an environment is immutable"),
+        ("Tenant", "/spec/licences/0/name", json!("other"), "licences are immutable"),
+        ("BettingService", "/spec/component", json!("account"), "component of a BettingService is immutable"),
+        ("DatabaseClass", "/spec/environmentClass", json!("NonProduction"), "are immutable"),
+        ("DatabaseClaim", "/spec/className", json!("other"), "are immutable"),
+    ] {
+        let mut object = base(kind);
+        admit(client, &object, false).await.unwrap();
+        put(&mut object, pointer, value);
+        let error = admit(client, &object, false).await.expect_err(kind);
+        assert!(error.contains(refusal), "{kind}: {error}");
+        // The same again is no change.
+        admit(client, &base(kind), false).await.unwrap();
+    }
+}
+
+/// Every committed example is admitted, and decodes to our types without loss.
+async fn examples(server: &Apiserver, client: &Client) {
+    for namespace in ["acme-dev", "acme-prod", "zenith-prod"] {
+        server.kubectl(&["create", "namespace", namespace]).await.unwrap();
+    }
+    let mut seen = 0;
+    let mut files: Vec<_> =
+        std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    for file in files.iter().filter(|file| file.extension().is_some_and(|extension| extension == "yaml")) {
+        let text = std::fs::read_to_string(file).unwrap();
+        for document in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+            admit(client, &document, true).await.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            seen += 1;
+        }
+    }
+    assert!(seen > 10, "only {seen} example objects were found");
+}
+
+async fn explain(server: &Apiserver) {
+    for (path, part) in [
+        ("tenant.spec.environments.domains", "Fully qualified host name"),
+        ("market.spec.margin.overround", "probabilities of a line's prices sum to"),
+        ("bettingservice.spec.replicas", "the operator owns the size"),
+        ("release.spec", "never changes"),
+        ("databaseclaim.spec.roles", "ReadWrite, ReadOnly or Migrate"),
+    ] {
+        let text = server.kubectl(&["explain", path]).await.unwrap();
+        let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        assert!(joined.contains(part), "kubectl explain {path} lacks {part:?}:\n{text}");
+    }
+}

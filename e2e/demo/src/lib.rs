@@ -1,0 +1,12 @@
+//! Installs Paddock with the examples on a cluster, and plays a customer's afternoon on it. The demo, the end-to-end tests and the
+//! benchmarks share it.
+
+pub mod bettor;
+pub mod install;
+pub mod staff;
+pub mod wait;
+
+pub use install::Installation;
+
+/// The namespace of the operator.
+pub const OPERATOR_NAMESPACE: &str = "paddock-system";
