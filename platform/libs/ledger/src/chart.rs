@@ -29,8 +29,18 @@ macro_rules! text_serde {
 /// A kind of account. Player accounts exist per customer and currency, house accounts per currency; both in the ledger of one
 /// environment. Players' balances are what the house owes them, so they rise by credit.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-    strum::Display, strum::EnumString, strum::EnumIter, strum::IntoStaticStr,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::IntoStaticStr,
 )]
 pub enum AccountCode {
     /// A customer's money, free to bet or withdraw; never below zero.
@@ -76,7 +86,9 @@ impl AccountCode {
         match self {
             Self::PlayerCash | Self::HouseBets | Self::HouseWithdrawals | Self::HouseTax => Limit::DebitsWithinCredits,
             Self::PlayerDebt => Limit::CreditsWithinDebits,
-            Self::HousePnl | Self::HouseCashier | Self::HousePsp | Self::HouseBonusCost | Self::HouseSuspense => Limit::None,
+            Self::HousePnl | Self::HouseCashier | Self::HousePsp | Self::HouseBonusCost | Self::HouseSuspense => {
+                Limit::None
+            }
         }
     }
 
@@ -102,7 +114,9 @@ pub struct AccountId {
 
 /// The text names no account.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no account: write player:<customer id>:cash, player:<customer id>:debt or a house account such as house:bets")]
+#[error(
+    "{0:?} is no account: write player:<customer id>:cash, player:<customer id>:debt or a house account such as house:bets"
+)]
 pub struct AccountIdError(pub String);
 
 impl AccountId {
@@ -153,7 +167,7 @@ impl FromStr for AccountId {
             ["player", customer, purpose] => {
                 let code = AccountCode::from_str(&format!("player:{purpose}")).ok();
                 code.zip(Uuid::parse_str(customer).ok()).and_then(|(code, customer)| code.of_player(customer))
-            },
+            }
             _ => AccountCode::from_str(text).ok().and_then(AccountCode::of_house),
         };
         account.ok_or_else(|| AccountIdError(text.to_owned()))
@@ -164,8 +178,18 @@ text_serde!(AccountId);
 
 /// Why money moves. Account knows nothing of bets but these codes; analytics groups by them.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord,
-    strum::Display, strum::EnumString, strum::EnumIter, strum::IntoStaticStr,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::IntoStaticStr,
 )]
 #[strum(serialize_all = "kebab-case")]
 pub enum Reason {
@@ -205,16 +229,16 @@ impl Reason {
     /// Whether money may move this way for this reason: (debited, credited).
     pub const fn allows(self, debit: AccountCode, credit: AccountCode) -> bool {
         use AccountCode::{
-            HouseBets, HouseBonusCost, HouseCashier, HousePnl, HousePsp, HouseSuspense, HouseWithdrawals, PlayerCash, PlayerDebt,
+            HouseBets, HouseBonusCost, HouseCashier, HousePnl, HousePsp, HouseSuspense, HouseWithdrawals, PlayerCash,
+            PlayerDebt,
         };
         match self {
             Self::CashierCredit => matches!((debit, credit), (HouseCashier, PlayerCash)),
             Self::CashierDebit => matches!((debit, credit), (PlayerCash, HouseCashier)),
             Self::Deposit => matches!((debit, credit), (HousePsp, PlayerCash)),
-            Self::Withdrawal => matches!(
-                (debit, credit),
-                (PlayerCash, HouseWithdrawals) | (HouseWithdrawals, HousePsp | PlayerCash)
-            ),
+            Self::Withdrawal => {
+                matches!((debit, credit), (PlayerCash, HouseWithdrawals) | (HouseWithdrawals, HousePsp | PlayerCash))
+            }
             Self::BetStake => matches!((debit, credit), (PlayerCash, HouseBets)),
             Self::BetReturn | Self::BetRefund => matches!((debit, credit), (HouseBets, PlayerCash)),
             Self::BetWin => matches!((debit, credit), (HousePnl, PlayerCash)),
@@ -223,7 +247,7 @@ impl Reason {
             // The reverse of returns, wins and losses: the stake goes back into escrow, the win to the house.
             Self::BetRollback => {
                 matches!((debit, credit), (PlayerCash, HouseBets | HousePnl) | (HousePnl, HouseBets))
-            },
+            }
             Self::Debt => matches!((debit, credit), (PlayerDebt, HouseBets | HousePnl)),
             Self::DebtRepayment => matches!((debit, credit), (PlayerCash, PlayerDebt)),
             Self::Bonus => matches!((debit, credit), (HouseBonusCost, PlayerCash)),

@@ -51,7 +51,11 @@ impl Ledger {
 
     /// Every account that something was booked on.
     pub fn accounts(&self) -> impl Iterator<Item = Account> {
-        self.accounts.iter().map(|((currency, id), balances)| Account { id: *id, currency: *currency, balances: *balances })
+        self.accounts.iter().map(|((currency, id), balances)| Account {
+            id: *id,
+            currency: *currency,
+            balances: *balances,
+        })
     }
 
     /// A transfer and its present state.
@@ -69,14 +73,18 @@ impl Ledger {
         match transfer.kind {
             Kind::Transfer { debit, credit, amount } => {
                 let movement = checked(transfer, debit, credit, amount)?;
-                self.book(&movement, |debit, credit| (debit.debits_posted, credit.credits_posted) = (amount.minor(), amount.minor()))?;
+                self.book(&movement, |debit, credit| {
+                    (debit.debits_posted, credit.credits_posted) = (amount.minor(), amount.minor())
+                })?;
                 Ok(self.remember(transfer, movement, Status::Posted))
-            },
+            }
             Kind::Hold { debit, credit, amount, .. } => {
                 let movement = checked(transfer, debit, credit, amount)?;
-                self.book(&movement, |debit, credit| (debit.debits_pending, credit.credits_pending) = (amount.minor(), amount.minor()))?;
+                self.book(&movement, |debit, credit| {
+                    (debit.debits_pending, credit.credits_pending) = (amount.minor(), amount.minor())
+                })?;
                 Ok(self.remember(transfer, movement, Status::Pending))
-            },
+            }
             Kind::Post { hold, amount } => {
                 let held = self.open_hold(hold, transfer, now)?;
                 let part = amount.unwrap_or(held.amount);
@@ -93,13 +101,13 @@ impl Ledger {
                 })?;
                 self.resolve(hold, Status::Posted);
                 Ok(self.remember(transfer, Movement { amount: part, ..held }, Status::Posted))
-            },
+            }
             Kind::Void { hold } => {
                 let held = self.open_hold(hold, transfer, now)?;
                 self.release(&held)?;
                 self.resolve(hold, Status::Voided);
                 Ok(self.remember(transfer, held, Status::Voided))
-            },
+            }
         }
     }
 
@@ -179,13 +187,18 @@ impl Ledger {
     }
 
     /// Adds changes to both accounts, or to none if a sum overflows or a limit would break.
-    fn book(&mut self, movement: &Movement, change: impl FnOnce(&mut Balances, &mut Balances)) -> Result<(), TransferError> {
+    fn book(
+        &mut self,
+        movement: &Movement,
+        change: impl FnOnce(&mut Balances, &mut Balances),
+    ) -> Result<(), TransferError> {
         let currency = movement.amount.currency();
         let (mut debit_change, mut credit_change) = (Balances::default(), Balances::default());
         change(&mut debit_change, &mut credit_change);
         let after = |id: AccountId, change: &Balances| -> Result<Balances, TransferError> {
             let before = self.account(id, currency).balances;
-            let add = |old: i64, more: i64| old.checked_add(more).filter(|sum| *sum >= 0).ok_or(TransferError::Overflow);
+            let add =
+                |old: i64, more: i64| old.checked_add(more).filter(|sum| *sum >= 0).ok_or(TransferError::Overflow);
             Ok(Balances {
                 debits_pending: add(before.debits_pending, change.debits_pending)?,
                 debits_posted: add(before.debits_posted, change.debits_posted)?,

@@ -45,7 +45,7 @@ pub fn compile(generation: u64, candidates: Vec<Candidate>) -> (Book, Vec<Overla
         match standing.iter().find_map(|older| Some((older, meet(older, &rule)?))) {
             Some((older, phase)) => {
                 overlaps.push(Overlap { refused: rule.name, stands: older.name.clone(), phase });
-            },
+            }
             None => standing.push(rule),
         }
     }

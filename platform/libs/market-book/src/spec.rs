@@ -145,7 +145,8 @@ impl RuleSpec {
         for (field, countries) in [("allow", &self.geography.allow), ("deny", &self.geography.deny)] {
             for country in countries {
                 if country.len() != 2 || !country.bytes().all(|byte| byte.is_ascii_uppercase()) {
-                    let message = format!("{country:?} is no country: use ISO 3166-1 alpha-2 in upper case, such as FR");
+                    let message =
+                        format!("{country:?} is no country: use ISO 3166-1 alpha-2 in upper case, such as FR");
                     faults.add(&format!("geography.{field}"), message);
                 }
             }
@@ -173,7 +174,8 @@ impl SelectorSpec {
     fn validate(&self, faults: &mut Faults) -> Selector {
         for (field, names) in [("categories", &self.categories), ("tournaments", &self.tournaments)] {
             if names.iter().any(|name| name.is_empty() || name.len() > 128 || name.contains(char::is_whitespace)) {
-                let message = "a name is empty, has spaces or is longer than 128: use a URN such as sr:category:1 or a slug";
+                let message =
+                    "a name is empty, has spaces or is longer than 128: use a URN such as sr:category:1 or a slug";
                 faults.add(&format!("selector.{field}"), message.to_owned());
             }
         }
@@ -229,7 +231,7 @@ fn limits(specs: &[LimitSpec], faults: &mut Faults) -> BTreeMap<Currency, Limits
                 if all.insert(limits.min_stake.currency(), limits).is_some() {
                     faults.add(&format!("limits[{at}].currency"), format!("{} stands twice: keep one", spec.currency));
                 }
-            },
+            }
             Err((field, message)) => faults.add(&format!("limits[{at}].{field}"), message),
         }
     }

@@ -120,7 +120,11 @@ impl Grid {
         market: MarketType,
         specifiers: &Specifiers,
     ) -> Result<Vec<(&'static str, Option<Fixed>)>, LineError> {
-        Ok(self.chances(market, specifiers)?.into_iter().map(|(id, chances)| (id, crate::fair_share(&chances))).collect())
+        Ok(self
+            .chances(market, specifiers)?
+            .into_iter()
+            .map(|(id, chances)| (id, crate::fair_share(&chances)))
+            .collect())
     }
 }
 
@@ -135,4 +139,85 @@ fn poisson(mean: Fixed) -> Vec<Fixed> {
     }
     cells.push(rest.max(Fixed::ZERO));
     cells
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Line, Specifier};
+
+    fn fixed(text: &str) -> Fixed {
+        Fixed::parse(text).unwrap()
+    }
+
+    fn near(left: Fixed, right: Fixed, tolerance: &str) -> bool {
+        (left - right).abs() <= fixed(tolerance)
+    }
+
+    /// With means 1 and 1 the chance of a draw is Σ (e⁻¹/n!)² = e⁻²·I₀(2) = 0.308508…, of 0:0 e⁻².
+    #[test]
+    fn known_probabilities() {
+        let state = State::before(fixed("2"), Fixed::ZERO);
+        let grid = Grid::new(&state).unwrap();
+        let result = grid.chances(MarketType::MatchResult, &Specifiers::none()).unwrap();
+        assert!(near(result[1].1.win, fixed("0.308508322553671"), "0.000000000001"));
+        assert_eq!(result[0].1.win, result[2].1.win);
+        let score = grid.chances(MarketType::CorrectScore, &Specifiers::none()).unwrap();
+        assert!(near(score[0].1.win, fixed("0.135335283236612691"), "0.000000000000001"));
+        let over = grid.chances(MarketType::TotalGoals, &Specifiers::parse("total=2.5").unwrap()).unwrap();
+        // 1 − e⁻²(1 + 2 + 2)
+        assert!(near(over[0].1.win, fixed("0.323323583816936"), "0.000000000001"));
+    }
+
+    #[test]
+    fn a_finished_match_is_certain() {
+        let state = State { remaining: Fixed::ZERO, home: 2, away: 1, ..State::before(fixed("2.6"), fixed("0.4")) };
+        let grid = Grid::new(&state).unwrap();
+        let result = grid.fair(MarketType::MatchResult, &Specifiers::none()).unwrap();
+        assert_eq!(result, [("1", Some(Fixed::ONE)), ("2", Some(Fixed::ZERO)), ("3", Some(Fixed::ZERO))]);
+        let total = grid.fair(MarketType::TotalGoals, &Specifiers::parse("total=3").unwrap()).unwrap();
+        assert_eq!(total, [("12", None), ("13", None)]);
+    }
+
+    #[test]
+    fn nonsense_states_are_refused() {
+        let good = State::before(fixed("2.6"), fixed("0.4"));
+        assert!(Grid::new(&State { home_mean: fixed("-0.1"), ..good }).is_err());
+        assert!(Grid::new(&State { away_mean: fixed("12.1"), ..good }).is_err());
+        assert!(Grid::new(&State { remaining: fixed("1.1"), ..good }).is_err());
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn every_market_is_coherent(
+            home_mean in 1_i128..500, away_mean in 1_i128..500, remaining in 1_i128..=100,
+            home in 0_u16..4, away in 0_u16..4, quarters in 1_i32..24,
+        ) {
+            let hundredth = |n: i128| Fixed::ONE.over(100) * Fixed::from_int(i64::try_from(n).unwrap());
+            let state = State {
+                home_mean: hundredth(home_mean), away_mean: hundredth(away_mean), remaining: hundredth(remaining), home, away,
+            };
+            let grid = Grid::new(&state).unwrap();
+            for market in MarketType::all() {
+                let line = match market.specifier() {
+                    None => Line::Only,
+                    Some(Specifier::Total(_)) => Line::Quarters(quarters),
+                    Some(Specifier::Handicap(_)) => Line::Quarters(quarters - 12),
+                };
+                let specifiers = market.specifiers(line).unwrap();
+                let mut fair_sum = Fixed::ZERO;
+                for (_, c) in grid.chances(market, &specifiers).unwrap() {
+                    let sum = c.win + c.half_win + c.refund + c.half_lose + c.lose;
+                    prop_assert!(near(sum, Fixed::ONE, "0.000000000000001"), "{market} {sum}");
+                    fair_sum = fair_sum + crate::fair_share(&c).unwrap_or(Fixed::ZERO);
+                }
+                let winners = Fixed::from_int(i64::from(market.winners()));
+                prop_assert!(near(fair_sum, winners, "0.000000000000001") || fair_sum == Fixed::ZERO, "{market} {fair_sum}");
+            }
+        }
+    }
 }

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use crate::Odds;
 
 /// Which prices are allowed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, strum::Display, strum::EnumString)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, strum::Display, strum::EnumString,
+)]
 pub enum Ladder {
     /// The 350 ticks from 1.01 to 1000 that exchanges use: .01 to 2, .02 to 3, .05 to 4, .1 to 6, .2 to 10, .5 to 20,
     /// 1 to 30, 2 to 50, 5 to 100, 10 to 1000.
@@ -44,9 +46,9 @@ impl Ladder {
     /// Every tick, ascending.
     pub fn ticks(self) -> impl Iterator<Item = Odds> {
         let (lowest, highest) = self.bands().first().zip(self.bands().last()).map_or((0, -1), |(a, b)| (a.0, b.1));
-        (lowest..=highest).step_by(100).filter_map(move |price| {
-            self.floor(price).filter(|tick| Odds::from_ten_thousandths(price) == Some(*tick))
-        })
+        (lowest..=highest)
+            .step_by(100)
+            .filter_map(move |price| self.floor(price).filter(|tick| Odds::from_ten_thousandths(price) == Some(*tick)))
     }
 }
 

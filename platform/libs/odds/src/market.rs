@@ -6,8 +6,21 @@ use crate::Specifiers;
 
 /// A kind of market. Its text (`match-result`) is the name in Market resources, books and logs.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-    strum::Display, strum::EnumString, strum::EnumIter, strum::IntoStaticStr, strum::VariantNames,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::IntoStaticStr,
+    strum::VariantNames,
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
@@ -221,14 +234,19 @@ impl MarketType {
 
     /// Checks specifiers against this type and reads the line's number.
     pub fn line(self, specifiers: &Specifiers) -> Result<Line, LineError> {
-        let fail =
-            |expected| LineError { market: self, specifiers: specifiers.to_string(), expected };
+        let fail = |expected| LineError { market: self, specifiers: specifiers.to_string(), expected };
         let Some(specifier) = self.specifier() else {
-            return if specifiers.is_empty() { Ok(Line::Only) } else { Err(fail("it has no specifiers, leave them empty")) };
+            return if specifiers.is_empty() {
+                Ok(Line::Only)
+            } else {
+                Err(fail("it has no specifiers, leave them empty"))
+            };
         };
         let (signed, expected) = match specifier {
             Specifier::Total(_) => (false, "write \"total=2.5\": a number above 0 in steps of 0.25, no trailing zeros"),
-            Specifier::Handicap(_) => (true, "write \"hcp=-0.5\": a number in steps of 0.25, no trailing zeros, no plus"),
+            Specifier::Handicap(_) => {
+                (true, "write \"hcp=-0.5\": a number in steps of 0.25, no trailing zeros, no plus")
+            }
         };
         match (specifiers.get(specifier.key()).and_then(quarters), specifiers.iter().count()) {
             (Some(quarters), 1) if signed || quarters > 0 => Ok(Line::Quarters(quarters)),
@@ -242,7 +260,7 @@ impl MarketType {
             (Line::Only, None) => Specifiers::none(),
             (Line::Quarters(quarters), Some(specifier)) => {
                 Specifiers::one(specifier.key(), &show_quarters(quarters)).ok()?
-            },
+            }
             _ => return None,
         };
         self.line(&specifiers).is_ok().then_some(specifiers)

@@ -34,9 +34,11 @@ impl Odds {
     /// Reads decimal odds: `"2.10"`, `"2"`, `"7/3"`.
     pub fn parse(text: &str) -> Result<Self, NotExact> {
         let value = exact::parse(text)?;
-        Self::new(value)
-            .filter(|odds| *odds.0.numer() < 1_000_000_000_000)
-            .ok_or_else(|| NotExact::OutOfRange { text: text.to_owned(), what: "odds", range: "at least 1" })
+        Self::new(value).filter(|odds| *odds.0.numer() < 1_000_000_000_000).ok_or_else(|| NotExact::OutOfRange {
+            text: text.to_owned(),
+            what: "odds",
+            range: "at least 1",
+        })
     }
 
     /// Reads fractional odds, profit to stake: `"9/2"` is 5.50, `"1/3"` is 4/3.

@@ -86,7 +86,7 @@ pub fn decide(market: MarketType, line: Line, outcome: &str, home: u16, away: u1
             let goals = i32::from(home_counts) * home + i32::from(away_counts) * away;
             let over = ahead(goals) - quarters;
             OutcomeResult::by_quarters_ahead(if outcome == "12" { over } else { -over })
-        },
+        }
         (SettlementRule::Parity, "70") => OutcomeResult::of((home + away) % 2 == 1),
         (SettlementRule::Parity, "72") => OutcomeResult::of((home + away) % 2 == 0),
         (SettlementRule::BothScore, "74") => OutcomeResult::of(home > 0 && away > 0),

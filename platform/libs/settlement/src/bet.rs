@@ -134,9 +134,9 @@ impl Bet {
                 if sizes.is_empty() || !ascending || !within {
                     return Err(StructureError::Sizes);
                 }
-            },
+            }
             _ if bankers > 0 => return Err(StructureError::Bankers),
-            _ => {},
+            _ => {}
         }
         if self.legs.iter().any(|leg| leg.each_way.is_some() != self.is_each_way()) {
             return Err(StructureError::EachWay);

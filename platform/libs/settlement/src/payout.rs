@@ -144,11 +144,11 @@ fn part_sum(
             Some(found) => {
                 proof.push(proof_of(leg, part, &found));
                 found.value
-            },
+            }
             None => {
                 open = open.or(Some(at));
                 BigRational::one()
-            },
+            }
         };
         if leg.banker { bankers *= value } else { others.push(value) }
     }
@@ -167,7 +167,9 @@ fn part_sum(
 fn leg_multiplier(leg: &Leg, part: Part, (win, place): (OutcomeState, OutcomeState)) -> Option<LegMultiplier> {
     match part {
         Part::Win => multiplier(win, leg.odds, Factor::ONE, leg.rule4),
-        Part::Place => multiplier(place, leg.odds, leg.each_way.map_or(Factor::ONE, |each_way| each_way.term), leg.rule4),
+        Part::Place => {
+            multiplier(place, leg.odds, leg.each_way.map_or(Factor::ONE, |each_way| each_way.term), leg.rule4)
+        }
     }
 }
 

@@ -53,21 +53,17 @@ impl LineResult {
     pub fn outcome(&self, id: &str) -> OutcomeState {
         match self {
             Self::Open => OutcomeState::Open,
-            Self::Cancelled { .. } => OutcomeState::Decided {
-                won: false,
-                void_factor: Factor::ONE,
-                dead_heat_factor: Factor::ONE,
-            },
+            Self::Cancelled { .. } => {
+                OutcomeState::Decided { won: false, void_factor: Factor::ONE, dead_heat_factor: Factor::ONE }
+            }
             Self::Settled { outcomes, .. } => match outcomes.get(id) {
-                Some(OutcomeSettlement { won: Some(won), void_factor, dead_heat_factor }) => OutcomeState::Decided {
-                    won: *won,
-                    void_factor: *void_factor,
-                    dead_heat_factor: *dead_heat_factor,
-                },
+                Some(OutcomeSettlement { won: Some(won), void_factor, dead_heat_factor }) => {
+                    OutcomeState::Decided { won: *won, void_factor: *void_factor, dead_heat_factor: *dead_heat_factor }
+                }
                 // A full void needs no result.
                 Some(OutcomeSettlement { won: None, void_factor, dead_heat_factor }) if *void_factor == Factor::ONE => {
                     OutcomeState::Decided { won: false, void_factor: *void_factor, dead_heat_factor: *dead_heat_factor }
-                },
+                }
                 _ => OutcomeState::Open,
             },
         }
@@ -86,8 +82,12 @@ pub fn resolve<'a>(messages: impl IntoIterator<Item = &'a Message>, placed_at: i
         .filter(|message| match &message.body {
             MessageBody::Cancel { range } => {
                 range.contains(placed_at)
-                    && !undone(&messages, message, |body| matches!(body, MessageBody::RollbackCancel { range: undo } if undo == range))
-            },
+                    && !undone(
+                        &messages,
+                        message,
+                        |body| matches!(body, MessageBody::RollbackCancel { range: undo } if undo == range),
+                    )
+            }
             _ => false,
         })
         .max_by_key(|message| (message.timestamp, &message.id));
@@ -99,11 +99,13 @@ pub fn resolve<'a>(messages: impl IntoIterator<Item = &'a Message>, placed_at: i
         .filter_map(|message| match &message.body {
             MessageBody::Settle { certainty, outcomes } => {
                 let by_trader = *certainty == Certainty::Manual;
-                let rolled_back = undone(&messages, message, |body| {
-                    matches!(body, MessageBody::RollbackSettlement { manual } if *manual == by_trader)
-                });
+                let rolled_back = undone(
+                    &messages,
+                    message,
+                    |body| matches!(body, MessageBody::RollbackSettlement { manual } if *manual == by_trader),
+                );
                 (!rolled_back).then_some((*certainty, message.timestamp, &message.id, outcomes))
-            },
+            }
             _ => None,
         })
         .max()
