@@ -74,14 +74,14 @@ impl Ledger {
             Kind::Transfer { debit, credit, amount } => {
                 let movement = checked(transfer, debit, credit, amount)?;
                 self.book(&movement, |debit, credit| {
-                    (debit.debits_posted, credit.credits_posted) = (amount.minor(), amount.minor())
+                    (debit.debits_posted, credit.credits_posted) = (amount.minor(), amount.minor());
                 })?;
                 Ok(self.remember(transfer, movement, Status::Posted))
             }
             Kind::Hold { debit, credit, amount, .. } => {
                 let movement = checked(transfer, debit, credit, amount)?;
                 self.book(&movement, |debit, credit| {
-                    (debit.debits_pending, credit.credits_pending) = (amount.minor(), amount.minor())
+                    (debit.debits_pending, credit.credits_pending) = (amount.minor(), amount.minor());
                 })?;
                 Ok(self.remember(transfer, movement, Status::Pending))
             }

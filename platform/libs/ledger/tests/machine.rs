@@ -1,4 +1,5 @@
 //! The machine keeps the books balanced, applies every transfer once and resolves every hold at most once (B1, B2).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helper functions of tests are tests too
 
 use paddock_ledger::{AccountCode, AccountId, Applied, Kind, Ledger, Reason, Status, Transfer, TransferError};
 use paddock_money::{Currency, Money};

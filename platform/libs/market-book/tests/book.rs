@@ -1,4 +1,5 @@
 //! Compilation and lookup: narrowest wins, the younger of equals is refused, order never matters.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helper functions of tests are tests too
 
 use paddock_market_book::{
     Book, BookError, Candidate, EventAttributes, Geography, MarketRule, Phase, RuleSpec, RuleState, combine, compile,
@@ -55,7 +56,7 @@ fn the_narrowest_rule_wins() {
         candidate(
             1,
             rule("tournament", |value| {
-                value["selector"] = json!({"tournaments": ["sr:tournament:17"], "phases": ["Live"]})
+                value["selector"] = json!({"tournaments": ["sr:tournament:17"], "phases": ["Live"]});
             }),
         ),
         candidate(0, rule("elsewhere", |value| value["selector"] = json!({"tournaments": ["serie-a"]}))),

@@ -197,7 +197,7 @@ impl Bet {
     }
 }
 
-/// The elementary symmetric polynomial e_k: the sum over all combinations of k numbers of their product, in O(n·k).
+/// The elementary symmetric polynomial `e_k`: the sum over all combinations of k numbers of their product, in O(n·k).
 pub(crate) fn elementary(numbers: &[BigRational], size: u32) -> BigRational {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     if size > numbers.len() {

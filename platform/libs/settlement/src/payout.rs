@@ -105,7 +105,7 @@ pub enum SettleError {
 /// Settles a bet. `states` has one entry for each leg, in order: the state of its outcome for a win, and of being placed (only
 /// used by each-way bets).
 ///
-/// Payout = unit stake × Σ over parts and sizes k of Π bankers × e_k(m₁…m_n), rounded once by the bet's rule, then capped. A
+/// Payout = unit stake × Σ over parts and sizes k of Π bankers × `e_k`(m₁…mₙ), rounded once by the bet's rule, then capped. A
 /// bet whose open legs can no longer change the result (a lost accumulator) settles at once.
 pub fn settle(bet: &Bet, states: &[(OutcomeState, OutcomeState)]) -> Result<Payout, SettleError> {
     bet.check()?;
@@ -140,15 +140,12 @@ fn part_sum(
     let mut open = None;
     for (at, (leg, state)) in bet.legs.iter().zip(states).enumerate() {
         // An open leg counts as a refund, which is above zero: if the sum is zero even so, it does not matter.
-        let value = match leg_multiplier(leg, part, *state) {
-            Some(found) => {
-                proof.push(proof_of(leg, part, &found));
-                found.value
-            }
-            None => {
-                open = open.or(Some(at));
-                BigRational::one()
-            }
+        let value = if let Some(found) = leg_multiplier(leg, part, *state) {
+            proof.push(proof_of(leg, part, &found));
+            found.value
+        } else {
+            open = open.or(Some(at));
+            BigRational::one()
         };
         if leg.banker { bankers *= value } else { others.push(value) }
     }

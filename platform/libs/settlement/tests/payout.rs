@@ -1,4 +1,5 @@
 //! Published vectors and properties of payouts.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helper functions of tests are tests too
 
 use num_rational::BigRational;
 use paddock_money::{Currency, Money, Rounding};
@@ -102,12 +103,10 @@ fn each_way_placed_only() {
 #[case::refund("7.00", void(), "1")]
 fn one_leg(#[case] odds: &str, #[case] state: OutcomeState, #[case] expected: &str) {
     let found = multiplier(state, Odds::parse(odds).unwrap(), Factor::ONE, Rule4::NONE).unwrap().value;
-    let expected = match expected.split_once('/') {
-        Some((n, d)) => BigRational::new(n.parse().unwrap(), d.parse().unwrap()),
-        None => {
-            let thousandths = Money::parse(expected, Currency::KWD).unwrap().minor();
-            BigRational::new(thousandths.into(), 1000.into())
-        }
+    let expected = if let Some((n, d)) = expected.split_once('/') {
+        BigRational::new(n.parse().unwrap(), d.parse().unwrap())
+    } else {
+        BigRational::new(Money::parse(expected, Currency::KWD).unwrap().minor().into(), 1000.into())
     };
     assert_eq!(found, expected);
 }

@@ -1,4 +1,5 @@
 //! A line's result depends on the set of its messages alone (B4).
+#![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helper functions of tests are tests too
 
 use std::collections::BTreeMap;
 
