@@ -1,0 +1,185 @@
+//! The market book in force in this pod (rule B3).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use paddock_market_book::{Book, BookError};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
+
+use crate::Gate;
+
+/// Which book is in force: the answer to `PUT` and `GET /market-book`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BookInForce {
+    /// Generation.
+    pub generation: u64,
+    /// SHA-256 of the rules, hexadecimal.
+    pub digest: String,
+}
+
+/// A book that was not put in force.
+#[derive(Debug, thiserror::Error)]
+pub enum PutBookError {
+    /// Unreadable, or too new for this service.
+    #[error(transparent)]
+    Refused(#[from] BookError),
+    /// A higher generation, or other rules with the same one, are in force.
+    #[error("generation {} is in force; send a higher one", .0.generation)]
+    Newer(BookInForce),
+}
+
+/// Holds the book in force. Clones share it.
+#[derive(Debug, Clone)]
+pub struct BookHolder {
+    held: Arc<RwLock<Option<Arc<Book>>>>,
+    changes: watch::Sender<Option<Arc<Book>>>,
+    gate: Gate,
+}
+
+/// The book, kept in force while this lives: a newer one waits. Hold it over the transaction that commits a ticket, and no
+/// ticket commits against an older rule after the newer one is acknowledged.
+#[derive(Debug)]
+pub struct BookGuard {
+    book: Arc<Book>,
+    _held: OwnedRwLockReadGuard<Option<Arc<Book>>>,
+}
+
+impl std::ops::Deref for BookGuard {
+    type Target = Book;
+
+    fn deref(&self) -> &Book {
+        &self.book
+    }
+}
+
+impl BookHolder {
+    /// No book yet; the gate opens with the first.
+    pub fn new(gate: Gate) -> Self {
+        Self { held: Arc::default(), changes: watch::Sender::new(None), gate }
+    }
+
+    /// The book, pinned; `None` before the first one is there.
+    pub async fn hold(&self) -> Option<BookGuard> {
+        let held = Arc::clone(&self.held).read_owned().await;
+        let book = held.clone()?;
+        Some(BookGuard { book, _held: held })
+    }
+
+    /// The book at this moment, for work that does not commit anything.
+    pub fn now(&self) -> Option<Arc<Book>> {
+        self.changes.borrow().clone()
+    }
+
+    /// Sees every later book; the present one counts as seen.
+    pub fn changes(&self) -> watch::Receiver<Option<Arc<Book>>> {
+        self.changes.subscribe()
+    }
+
+    /// Which book is in force.
+    pub fn in_force(&self) -> Option<BookInForce> {
+        self.now().and_then(|book| describe(&book).ok())
+    }
+
+    /// Puts a book in force, once those who hold the present one let go.
+    pub async fn put(&self, json: &[u8]) -> Result<BookInForce, PutBookError> {
+        let book = Book::from_json(json)?;
+        let offered = describe(&book)?;
+        let mut held = self.held.write().await;
+        if let Some(present) = held.as_deref() {
+            let present = describe(present)?;
+            if present == offered {
+                return Ok(present);
+            }
+            if present.generation >= offered.generation {
+                return Err(PutBookError::Newer(present));
+            }
+        }
+        let book = Arc::new(book);
+        *held = Some(Arc::clone(&book));
+        self.changes.send_replace(Some(book));
+        self.gate.open();
+        tracing::info!(generation = offered.generation, digest = offered.digest, "market book in force");
+        Ok(offered)
+    }
+
+    /// Reads the file as often as bindings are read; an older generation is no error, the operator's `PUT` is quicker than the
+    /// file.
+    pub(crate) async fn follow_file(self, path: PathBuf) {
+        let mut last = Vec::new();
+        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            self.read_file(&path, &mut last).await;
+        }
+    }
+
+    async fn read_file(&self, path: &Path, last: &mut Vec<u8>) {
+        let json = match tokio::fs::read(path).await {
+            Ok(json) => json,
+            Err(error) => {
+                if self.now().is_none() {
+                    self.gate.close(format!("{} cannot be read: {error}", path.display()));
+                }
+                return;
+            },
+        };
+        if json == *last {
+            return;
+        }
+        match self.put(&json).await {
+            Ok(_) | Err(PutBookError::Newer(_)) => {},
+            Err(PutBookError::Refused(error)) => {
+                tracing::error!(path = %path.display(), %error, "market book refused");
+                if self.now().is_none() {
+                    self.gate.close(error.to_string());
+                }
+            },
+        }
+        *last = json;
+    }
+}
+
+fn describe(book: &Book) -> Result<BookInForce, BookError> {
+    let digest = data_encoding::HEXLOWER.encode(&Sha256::digest(book.digest_input()?.as_bytes()));
+    Ok(BookInForce { generation: book.generation(), digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Readiness;
+
+    fn book(generation: u64) -> String {
+        format!(r#"{{"schema":1,"generation":{generation},"rules":[]}}"#)
+    }
+
+    #[tokio::test]
+    async fn a_lower_generation_is_refused_and_the_same_is_acknowledged() {
+        let readiness = Readiness::default();
+        let holder = BookHolder::new(readiness.gate("market-book", "not loaded"));
+        assert!(holder.hold().await.is_none());
+        let first = holder.put(book(7).as_bytes()).await.unwrap();
+        assert!(readiness.missing().is_empty());
+        assert_eq!(holder.put(book(7).as_bytes()).await.unwrap(), first);
+        assert!(matches!(holder.put(book(6).as_bytes()).await, Err(PutBookError::Newer(now)) if now.generation == 7));
+        assert!(matches!(holder.put(b"{}").await, Err(PutBookError::Refused(_))));
+        assert_eq!(holder.in_force().unwrap().generation, 7);
+    }
+
+    #[tokio::test]
+    async fn a_new_book_waits_for_those_who_hold_the_old_one() {
+        let holder = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
+        holder.put(book(1).as_bytes()).await.unwrap();
+        let guard = holder.hold().await.unwrap();
+        let next = book(2);
+        let mut put = std::pin::pin!(holder.put(next.as_bytes()));
+        assert!(futures::poll!(put.as_mut()).is_pending());
+        assert_eq!(guard.generation(), 1);
+        drop(guard);
+        assert_eq!(put.await.unwrap().generation, 2);
+        assert_eq!(holder.hold().await.unwrap().generation(), 2);
+    }
+}

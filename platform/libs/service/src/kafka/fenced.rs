@@ -1,0 +1,145 @@
+//! A producer of which one is alive: the broker's producer epoch fences older ones (rule R6).
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::types::RDKafkaErrorCode;
+
+use super::producer::{count, partition_i32};
+use super::{Bus, BusError, Record};
+
+/// Longest wait for a step of a transaction.
+const STEP: Duration = Duration::from_secs(10);
+
+/// A transaction was not committed.
+#[derive(Debug, thiserror::Error)]
+pub enum FencedError {
+    /// A newer producer of the same name exists; this one must stop for good.
+    #[error("a newer producer took over; this one publishes nothing more")]
+    Fenced,
+    /// Aborted; the same records may be sent again.
+    #[error("the transaction was aborted: {0}; it is tried again")]
+    Aborted(#[source] BusError),
+}
+
+/// Publishes batches of records, each all or nothing. Use it from one task.
+pub struct FencedProducer {
+    producer: FutureProducer,
+    topics: HashMap<String, (String, u32)>,
+    bus: Bus,
+}
+
+impl std::fmt::Debug for FencedProducer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("FencedProducer").finish_non_exhaustive()
+    }
+}
+
+impl FencedProducer {
+    pub(super) fn new(bus: &Bus, name: &str) -> Result<Self, BusError> {
+        let producer = bus
+            .config()?
+            .set("transactional.id", bus.prefixed(name)?)
+            .set("transaction.timeout.ms", "15000")
+            .set("delivery.timeout.ms", "10000")
+            .set("linger.ms", "2")
+            .create()?;
+        Ok(Self { producer, topics: HashMap::new(), bus: bus.clone() })
+    }
+
+    /// Takes over: every older producer of the name is fenced from here on.
+    pub async fn take_over(&self) -> Result<(), FencedError> {
+        self.step(|producer| producer.init_transactions(STEP)).await
+    }
+
+    /// Publishes a batch: readers of committed records see all or none.
+    pub async fn publish(&mut self, records: &[Record]) -> Result<(), FencedError> {
+        for record in records {
+            self.learn(&record.topic).await?;
+        }
+        self.step(|producer| producer.begin_transaction()).await?;
+        match self.fill(records).await {
+            Ok(()) => {},
+            Err(error) => {
+                self.abort().await?;
+                return Err(FencedError::Aborted(error));
+            },
+        }
+        match self.step(|producer| producer.commit_transaction(STEP)).await {
+            Err(FencedError::Aborted(error)) => {
+                self.abort().await?;
+                Err(FencedError::Aborted(error))
+            },
+            done => done,
+        }
+    }
+
+    async fn abort(&self) -> Result<(), FencedError> {
+        self.step(|producer| producer.abort_transaction(STEP)).await
+    }
+
+    async fn learn(&mut self, logical: &str) -> Result<(), FencedError> {
+        if self.topics.contains_key(logical) {
+            return Ok(());
+        }
+        let name = self.bus.topic_named(logical).map_err(FencedError::Aborted)?;
+        let (producer, asked) = (self.producer.clone(), name.clone());
+        let partitions = tokio::task::spawn_blocking(move || count(&producer, &asked))
+            .await
+            .map_err(|_| FencedError::Aborted(BusError::Ending))?
+            .map_err(FencedError::Aborted)?;
+        self.topics.insert(logical.to_owned(), (name, partitions));
+        Ok(())
+    }
+
+    async fn fill(&self, records: &[Record]) -> Result<(), BusError> {
+        let mut deliveries = Vec::with_capacity(records.len());
+        for record in records {
+            let Some((topic, partitions)) = self.topics.get(&record.topic) else {
+                return Err(BusError::UnknownTopic(record.topic.clone()));
+            };
+            let partition = record.partition.unwrap_or_else(|| partition_i32(&record.partition_key, *partitions));
+            let message = FutureRecord::to(topic).key(&record.key).payload(&record.value).partition(partition);
+            deliveries.push(self.producer.send_result(message).map_err(|(error, _)| error)?);
+        }
+        for delivery in deliveries {
+            match delivery.await {
+                Ok(Ok(_)) => {},
+                Ok(Err((error, _))) => return Err(error.into()),
+                Err(_canceled) => return Err(BusError::Ending),
+            }
+        }
+        Ok(())
+    }
+
+    /// The client library's transaction calls block.
+    async fn step(
+        &self,
+        call: impl FnOnce(&FutureProducer) -> Result<(), KafkaError> + Send + 'static,
+    ) -> Result<(), FencedError> {
+        let producer = self.producer.clone();
+        let done = tokio::task::spawn_blocking(move || {
+            let result = call(&producer);
+            (result, producer.client().fatal_error().map(|(code, _)| code))
+        })
+        .await
+        .map_err(|_| FencedError::Aborted(BusError::Ending))?;
+        match done {
+            (Ok(()), _) => Ok(()),
+            (Err(error), fatal) if fatal.is_some() || is_fenced(&error) => {
+                tracing::warn!(%error, "producer fenced");
+                Err(FencedError::Fenced)
+            },
+            (Err(error), _) => Err(FencedError::Aborted(error.into())),
+        }
+    }
+}
+
+fn is_fenced(error: &KafkaError) -> bool {
+    matches!(
+        error.rdkafka_error_code(),
+        Some(RDKafkaErrorCode::Fenced | RDKafkaErrorCode::InvalidProducerEpoch | RDKafkaErrorCode::ProducerFenced)
+    )
+}

@@ -1,0 +1,158 @@
+//! A throw-away PostgreSQL server for tests: own folder, own loopback port, gone when dropped.
+
+use std::fs;
+use std::net::{Ipv4Addr, TcpListener};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail, ensure};
+use sqlx::migrate::Migrator;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+
+/// How long the server may take to answer first.
+const START: Duration = Duration::from_secs(60);
+
+/// A running server.
+#[derive(Debug)]
+pub struct Server {
+    process: Child,
+    port: u16,
+    // Dropped last: the server's folder.
+    _folder: tempfile::TempDir,
+}
+
+impl Server {
+    /// Makes a cluster in a temporary folder and waits until it answers. Needs PostgreSQL's server programs
+    /// (Debian: `postgresql-15`); `PG_BIN` names their folder if it is not a usual one. Root runs them as user `postgres`.
+    pub async fn start() -> anyhow::Result<Self> {
+        let bin = programs()?;
+        let user = server_user()?;
+        let folder = tempfile::Builder::new().prefix("paddock-pg-").tempdir()?;
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
+        if let Some((uid, gid)) = user {
+            chown(folder.path(), Some(uid), Some(gid))?;
+        }
+        let data = folder.path().join("data");
+        let made = as_user(&bin.join("initdb"), user, folder.path())
+            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync", "--locale=C", "-D"])
+            .arg(&data)
+            .output()
+            .context("initdb does not start")?;
+        ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        let process = as_user(&bin.join("postgres"), user, folder.path())
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"])
+            .arg(folder.path())
+            .args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
+            .args(["-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "log_min_messages=fatal"])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .context("postgres does not start")?;
+        let mut server = Self { process, port, _folder: folder };
+        server.wait().await?;
+        Ok(server)
+    }
+
+    async fn wait(&mut self) -> anyhow::Result<()> {
+        let started = Instant::now();
+        loop {
+            match PgConnection::connect_with(&self.options("postgres")).await {
+                Ok(connection) => return Ok(connection.close().await?),
+                Err(error) => {
+                    if let Some(status) = self.process.try_wait()? {
+                        bail!("postgres ended at once with {status}");
+                    }
+                    ensure!(started.elapsed() < START, "postgres does not answer: {error}");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                },
+            }
+        }
+    }
+
+    /// How to connect to a database as its administrator.
+    pub fn options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass()
+            .host("127.0.0.1")
+            .port(self.port)
+            .username("postgres")
+            .database(database)
+            .ssl_mode(sqlx::postgres::PgSslMode::Disable)
+    }
+
+    /// The server's port on 127.0.0.1.
+    pub const fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// A new, empty database; its name.
+    pub async fn create_database(&self) -> anyhow::Result<String> {
+        let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+        let mut connection = PgConnection::connect_with(&self.options("postgres")).await?;
+        // The name is ours: letters and digits only.
+        sqlx::raw_sql(AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(name)
+    }
+
+    /// A pool on a new database with migrations applied.
+    pub async fn database(&self, migrations: &Migrator) -> anyhow::Result<PgPool> {
+        let name = self.create_database().await?;
+        let pool = PgPoolOptions::new().max_connections(10).connect_with(self.options(&name)).await?;
+        migrations.run(&pool).await?;
+        Ok(pool)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Nothing in it is worth an orderly end; its children notice and end too.
+        let _killed = self.process.kill();
+        let _reaped = self.process.wait();
+    }
+}
+
+fn as_user(program: &Path, user: Option<(u32, u32)>, folder: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.current_dir(folder).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+    if let Some((uid, gid)) = user {
+        command.uid(uid).gid(gid);
+    }
+    command
+}
+
+/// The server refuses to run as root.
+fn server_user() -> anyhow::Result<Option<(u32, u32)>> {
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(None);
+    }
+    let users = fs::read_to_string("/etc/passwd")?;
+    let entry = users
+        .lines()
+        .find_map(|line| line.strip_prefix("postgres:"))
+        .context("user postgres is missing; install PostgreSQL's server package or run tests without root")?;
+    let mut fields = entry.split(':').skip(1);
+    match (fields.next().map(str::parse), fields.next().map(str::parse)) {
+        (Some(Ok(uid)), Some(Ok(gid))) => Ok(Some((uid, gid))),
+        _ => bail!("/etc/passwd has an unreadable entry for postgres"),
+    }
+}
+
+fn programs() -> anyhow::Result<PathBuf> {
+    if let Some(folder) = std::env::var_os("PG_BIN") {
+        return Ok(PathBuf::from(folder));
+    }
+    let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
+        .context("PostgreSQL's server programs are missing; install postgresql-15 or set PG_BIN to their folder")?
+        .filter_map(Result::ok)
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
+        .collect();
+    found.sort();
+    found.pop().map(|(_, folder)| folder).context("no PostgreSQL server programs are installed; install postgresql-15")
+}
