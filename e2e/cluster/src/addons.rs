@@ -6,7 +6,7 @@ use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
     cluster::Cluster,
-    error::Result,
+    error::{Error, Result},
     image::{Recipe, build},
 };
 
@@ -66,13 +66,22 @@ impl Cluster {
                     self.apply(&render(KAFKA, server.name, &kafka.reference)).await?;
                 }
                 for server in POSTGRESQL_SERVERS.iter().chain(&KAFKA_SERVERS) {
-                    let set = format!("statefulset/{}", server.name);
-                    let args = ["rollout", "status", "-n", DATABASES_NAMESPACE, &set, "--timeout=240s"];
-                    self.kubectl_with_deadline(&args, Duration::from_secs(250)).await?;
+                    self.wait_for_server(*server).await?;
                 }
                 Ok(())
             })
             .await
+    }
+
+    /// Waits for a server; why it does not start is in its own log, so the error shows the end of that.
+    async fn wait_for_server(&self, server: DatabaseServer) -> Result<()> {
+        let set = format!("statefulset/{}", server.name);
+        let args = ["rollout", "status", "-n", DATABASES_NAMESPACE, &set, "--timeout=150s"];
+        let Err(error) = self.kubectl_with_deadline(&args, Duration::from_secs(160)).await else { return Ok(()) };
+        let pod = format!("{}-0", server.name);
+        let args = ["logs", "-n", DATABASES_NAMESPACE, &pod, "--all-containers", "--tail=15"];
+        let log = self.kubectl(&args).await.unwrap_or_default();
+        Err(Error::State(format!("{} does not become ready: {error}\nthe end of its log:\n{log}", server.name)))
     }
 
     /// The Secrets of a server, made once: the administrator's password, and a certificate for the server's names.

@@ -113,7 +113,7 @@ impl Cluster {
         machine::check()?;
         machine::install_packages(progress).await?;
         tools::ensure(&NEEDED, progress).await?;
-        let _lock = progress.step("wait for another start or stop of it", tools::lock(paths.lock_file())).await?;
+        let _lock = tools::lock(paths.lock_file()?, name, progress).await?;
 
         let record = match Self::usable(&paths).await? {
             Some(record) => record,
@@ -148,10 +148,8 @@ impl Cluster {
         if !anything_left(&paths)? {
             return Ok(false);
         }
-        let _lock = tools::lock(paths.lock_file()).await?;
+        let _lock = tools::lock(paths.lock_file()?, name, progress).await?;
         progress.step(&format!("remove cluster {name}"), clean(&paths)).await?;
-        // Last, while it is held: who waits for it finds a clean place.
-        fs::remove_file(paths.lock_file()).doing(|| "remove the lock".into())?;
         Ok(true)
     }
 

@@ -79,6 +79,8 @@ impl Supervisor {
             .env_clear()
             .env("PATH", &self.path)
             .env("HOME", self.paths.root())
+            // Our own subcommands find the cluster's folder by it.
+            .env("XDG_STATE_HOME", self.paths.state_home())
             .current_dir(self.paths.root())
             .stdin(Stdio::null())
             .stdout(open()?)

@@ -75,6 +75,12 @@ impl Paths {
         &self.root
     }
 
+    /// What `XDG_STATE_HOME` must be for [`Paths::new`] to find this cluster.
+    pub(crate) fn state_home(&self) -> &Path {
+        // Above `paddock/clusters/<name>`.
+        self.root.ancestors().nth(3).unwrap_or(Path::new("/"))
+    }
+
     /// A file or folder of this cluster.
     pub fn file(&self, name: &str) -> PathBuf {
         self.root.join(name)
@@ -95,9 +101,9 @@ impl Paths {
         self.file("containerd.sock")
     }
 
-    /// Held while a cluster is started or stopped. Beside the cluster's folder, so that it outlives it.
-    pub fn lock_file(&self) -> PathBuf {
-        self.root.with_extension("lock")
+    /// Held while a cluster is started or stopped. It is never removed: a waiter would hold the lock of a file that is gone.
+    pub fn lock_file(&self) -> Result<PathBuf> {
+        Ok(cache()?.join("locks").join(format!("{}.lock", self.name)))
     }
 }
 
@@ -133,12 +139,17 @@ mod tests {
     }
 
     #[test]
+    fn the_state_home_leads_back_to_the_cluster() {
+        let paths = Paths::below(Path::new("/s/paddock/clusters"), "demo").unwrap();
+        assert_eq!(paths.state_home(), Path::new("/s"));
+    }
+
+    #[test]
     fn two_clusters_share_no_path() {
         let (a, b) = (Paths::below(Path::new("/s"), "a").unwrap(), Paths::below(Path::new("/s"), "b").unwrap());
         assert_ne!(a.root(), b.root());
         assert_ne!(a.namespace_file(), b.namespace_file());
-        assert_ne!(a.lock_file(), b.lock_file());
-        assert!(!a.lock_file().starts_with(a.root()));
+        assert_ne!(a.lock_file().unwrap(), b.lock_file().unwrap());
     }
 
     #[test]

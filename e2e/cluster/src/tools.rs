@@ -157,7 +157,7 @@ pub async fn ensure(sets: &[Set], progress: Progress) -> Result<()> {
         }
         let file = lock_file(*set)?;
         // Another run may be building the same: wait for it instead of building twice.
-        let _lock = progress.step(&format!("{}: wait for another build", set.name()), lock(file)).await?;
+        let _lock = lock(file, set.name(), progress).await?;
         if !complete(*set)? {
             progress.step(&format!("build {}", set.name()), make(*set)).await?;
         }
@@ -203,18 +203,24 @@ fn lock_file(set: Set) -> Result<PathBuf> {
     Ok(paths::cache()?.join("tools").join(format!("{}.lock", set.name())))
 }
 
-/// Takes the lock of a file, however long another process holds it.
-pub(crate) async fn lock(file: PathBuf) -> Result<fs::File> {
-    let shown = file.display().to_string();
-    let locked = tokio::task::spawn_blocking(move || {
-        if let Some(folder) = file.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        let file = fs::File::options().create(true).truncate(false).write(true).open(&file)?;
-        file.lock()?;
-        Ok(file)
-    });
-    locked.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).doing(|| format!("lock {shown}"))
+/// Takes the lock of a file, however long another process holds it. A wait is a step of its own.
+pub(crate) async fn lock(file: PathBuf, what: &str, progress: Progress) -> Result<fs::File> {
+    let doing = || format!("lock {}", file.display());
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).doing(doing)?;
+    }
+    let open = fs::File::options().create(true).truncate(false).write(true).open(&file).doing(doing)?;
+    match open.try_lock() {
+        Ok(()) => return Ok(open),
+        Err(fs::TryLockError::WouldBlock) => {}
+        Err(fs::TryLockError::Error(error)) => return Err(error).doing(doing),
+    }
+    let waiting = tokio::task::spawn_blocking(move || open.lock().map(|()| open));
+    progress
+        .step(&format!("wait for another process that works on {what}"), async {
+            waiting.await.unwrap_or_else(|error| Err(std::io::Error::other(error))).doing(doing)
+        })
+        .await
 }
 
 async fn make(set: Set) -> Result<()> {

@@ -9,7 +9,18 @@ use crate::error::{Doing as _, Error, Result};
 
 /// The libraries that `ldd` names; none for a static program.
 pub fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
-    let output = Command::new("ldd").arg(program).output().doing(|| "run ldd".into())?;
+    libraries_with(program, &[])
+}
+
+/// The same for a library that its program finds others for: those folders are searched first.
+pub(super) fn libraries_with(program: &Path, folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let search = std::env::join_paths(folders)
+        .map_err(|_| Error::Input(format!("a folder of {} has a colon in its name", program.display())))?;
+    let mut command = Command::new("ldd");
+    if !folders.is_empty() {
+        command.env("LD_LIBRARY_PATH", search);
+    }
+    let output = command.arg(program).output().doing(|| "run ldd".into())?;
     let (out, errors) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     if !output.status.success() && !errors.contains("not a dynamic executable") && !out.contains("statically linked") {
         return Err(Error::Input(format!("ldd cannot read {}: {}", program.display(), errors.trim())));

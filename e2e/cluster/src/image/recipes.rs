@@ -13,20 +13,28 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Archive, ImageConfig, Layer, LayerFile,
     archive::{recall, remember, write},
+    libraries::libraries_with,
 };
 use crate::{
     command::Run,
     error::{Doing as _, Error, Result},
     machine::find,
     paths,
+    progress::Progress,
     tools::{self, Set},
 };
 
 /// The services that the `platform` image links to its one binary.
 const COMPONENTS: [&str; 6] = ["feed", "rates", "calculations", "settlement", "account", "gateway"];
 /// What Kafka's server and storage tool use of the Java runtime.
-const JAVA_MODULES: &str = "java.base,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,\
+/// `java.desktop` only for `java.beans`, which Log4j wants.
+const JAVA_MODULES: &str = "java.base,java.desktop,java.logging,java.management,java.naming,java.security.jgss,java.security.sasl,\
      java.sql,java.xml,jdk.crypto.ec,jdk.management,jdk.net,jdk.unsupported,jdk.zipfs,jdk.security.auth";
+/// Native libraries of `java.desktop`: no server draws, and they would bring a window system's libraries along.
+const JAVA_DESKTOP_LIBRARIES: [&str; 11] = [
+    "awt", "awt_headless", "awt_xawt", "jawt", "fontmanager", "freetype", "javajpeg", "jsound", "lcms", "mlib_image",
+    "splashscreen",
+];
 /// How many archives of a name are kept in the cache.
 const KEPT: usize = 3;
 const DOWNLOAD_DEADLINE: Duration = Duration::from_mins(20);
@@ -183,6 +191,10 @@ async fn kafka() -> Result<Archive> {
             .deadline(DOWNLOAD_DEADLINE)
             .output()
             .await?;
+        for library in JAVA_DESKTOP_LIBRARIES {
+            // Not every build of the JDK has all of them.
+            let _ = fs::remove_file(runtime.join(format!("lib/lib{library}.so")));
+        }
         let mut config = ImageConfig::new("kafka", &["/opt/java/bin/java", "-cp", "/opt/kafka/libs/*"]);
         config.env.push("JAVA_HOME=/opt/java".into());
         let archive = finish(config, None, None, {
@@ -190,8 +202,9 @@ async fn kafka() -> Result<Archive> {
             move || {
                 let mut layer = Layer::base()?;
                 layer.tree("/opt/kafka/libs", &jars)?.tree("/opt/java", &runtime)?;
-                layer.libraries(&runtime.join("bin/java"))?;
-                add_native_libraries(&mut layer, &runtime.join("lib"), &runtime)?;
+                // Its real path: that is how the linker's answers are compared with it.
+                let runtime = fs::canonicalize(&runtime).doing(|| "find the Java runtime".into())?;
+                add_system_libraries(&mut layer, &runtime, &runtime)?;
                 Ok(layer)
             }
         });
@@ -200,15 +213,17 @@ async fn kafka() -> Result<Archive> {
     .await
 }
 
-/// What the Java runtime's own libraries need from the system.
-fn add_native_libraries(layer: &mut Layer, folder: &Path, runtime: &Path) -> Result<()> {
+/// What the programs and libraries of a Java runtime need from the system.
+fn add_system_libraries(layer: &mut Layer, folder: &Path, runtime: &Path) -> Result<()> {
     for entry in fs::read_dir(folder).doing(|| format!("list {}", folder.display()))?.flatten() {
         let path = entry.path();
         if path.is_dir() {
-            add_native_libraries(layer, &path, runtime)?;
-        } else if path.extension().is_some_and(|extension| extension == "so") {
-            for library in super::libraries_of(&path)? {
-                if !library.starts_with(runtime) {
+            add_system_libraries(layer, &path, runtime)?;
+        } else if path.extension().is_some_and(|extension| extension == "so") || path.ends_with("bin/java") {
+            // They link to each other, and find each other by themselves.
+            for library in libraries_with(&path, &[runtime.join("lib/server"), runtime.join("lib")])? {
+                let real = fs::canonicalize(&library).doing(|| format!("find {}", library.display()))?;
+                if !real.starts_with(runtime) {
                     layer.file(&library.to_string_lossy(), &library)?;
                 }
             }
@@ -271,7 +286,7 @@ async fn cached(name: &str, key: &[&str], make: impl AsyncFnOnce() -> Result<Arc
     let version: String = HEXLOWER.encode(&hasher.finalize()).chars().take(12).collect();
     let folder = images()?;
     let record = folder.join(format!("{name}-{version}.json"));
-    let _lock = tools::lock(folder.join(format!("{name}.lock"))).await?;
+    let _lock = tools::lock(folder.join(format!("{name}.lock")), name, Progress::visible()).await?;
     if let Some(archive) = recall(&record) {
         return Ok(archive);
     }
