@@ -1,0 +1,58 @@
+//! Tests on a real server.
+
+mod attacks;
+mod drift;
+mod life;
+mod server;
+
+use crate::database::{Identity, Limits, Login, Password, Plan, Writer};
+use paddock_crds::v1alpha1::Access;
+use server::TestServer;
+use sqlx::ConnectOptions;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use std::time::Duration;
+
+fn writer(epoch: i64) -> Writer {
+    Writer { cluster: "0a1b".into(), epoch }
+}
+
+/// A plan with a login of each kind: `app`, `report`, `migrate`.
+fn plan(tenant: &str) -> Plan {
+    let login = |role: &str, access| Login { role: role.into(), access, password: Password::generate().unwrap() };
+    Plan {
+        identity: Identity::new(tenant, "prod", "account-db"),
+        uid: "uid-1".into(),
+        writer: writer(7),
+        logins: vec![
+            login("app", Access::ReadWrite),
+            login("report", Access::ReadOnly),
+            login("migrate", Access::Migrate),
+        ],
+        limits: Limits {
+            statement: Duration::from_secs(30),
+            idle_in_transaction: Duration::from_secs(60),
+            connections: 5,
+        },
+        topics: Vec::new(),
+    }
+}
+
+/// Logs in as a role of the plan, as a service would; `database` may be another's.
+async fn log_in(server: &TestServer, plan: &Plan, role: &str, database: &str) -> Result<PgConnection, String> {
+    let login = plan.logins.iter().find(|login| login.role == role).unwrap();
+    let target = server.provisioner();
+    let options = PgConnectOptions::new_without_pgpass()
+        .host(&target.host)
+        .port(target.port)
+        .username(&plan.identity.login(&login.role, login.access))
+        .password(login.password.expose())
+        .database(database)
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert_from_pem(target.ca.clone());
+    options.connect().await.map_err(|error| super::session::code(&error).unwrap_or_else(|| error.to_string()))
+}
+
+/// Logs in to the plan's own database.
+async fn session(server: &TestServer, plan: &Plan, role: &str) -> PgConnection {
+    log_in(server, plan, role, &plan.identity.database()).await.unwrap_or_else(|code| panic!("{role}: {code}"))
+}

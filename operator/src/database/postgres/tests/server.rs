@@ -1,0 +1,193 @@
+//! A real PostgreSQL server for tests: made by initdb in a temporary folder, TLS from an authority of its own, an administrator that
+//! is not a superuser. It ends with the test process, however that ends.
+
+use crate::database::postgres::{Administrator, PostgresServer};
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions};
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
+
+const BIN: &str = "/usr/lib/postgresql/15/bin";
+const ADMINISTRATOR: &str = "paddock";
+const PASSWORD: &str = "administrator's password";
+
+/// A running server.
+pub struct TestServer {
+    folder: PathBuf,
+    port: u16,
+    ca: Vec<u8>,
+    /// Its standard input is the server's life line.
+    _keeper: Child,
+}
+
+static SHARED: OnceCell<TestServer> = OnceCell::const_new();
+
+/// The server that tests share: each uses tenants of its own.
+pub async fn shared() -> &'static TestServer {
+    SHARED.get_or_init(TestServer::start).await
+}
+
+impl TestServer {
+    /// Starts a server of its own.
+    pub async fn start() -> Self {
+        assert!(
+            Path::new(BIN).join("initdb").exists(),
+            "PostgreSQL 15 is not at {BIN}: run `apt-get install postgresql-15`"
+        );
+        let folder = tempfile::Builder::new().prefix("paddock-pg-").tempdir().unwrap().keep();
+        let owner = postgres_user();
+        own(&folder, owner);
+        let (ca, certificate, key) = certificates();
+        for (name, text) in [("tls.crt", &certificate), ("tls.key", &key)] {
+            let path = folder.join(name);
+            fs::write(&path, text).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            own(&path, owner);
+        }
+        let data = folder.join("data");
+        let made = as_postgres(owner, &format!("{BIN}/initdb"))
+            .args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
+        fs::write(data.join("pg_hba.conf"), "local all all trust\nhostssl all all all scram-sha-256\n").unwrap();
+
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        // The shell outlives a killed test by the moment it takes to notice that its standard input closed.
+        let script = r#""$0" -D "$1/data" -k "$1" -p "$2" -c listen_addresses=127.0.0.1,::1 -c ssl=on -c ssl_cert_file="$1/tls.crt" \
+            -c ssl_key_file="$1/tls.key" -c fsync=off -c autovacuum=off -c max_connections=200 -c wal_level=minimal -c max_wal_senders=0 \
+            </dev/null >"$1/log" 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$1""#;
+        let keeper = as_postgres(owner, "/bin/sh")
+            .args(["-c", script, &format!("{BIN}/postgres")])
+            .arg(&folder)
+            .arg(port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let server = Self { folder, port, ca: ca.into_bytes(), _keeper: keeper };
+        let mut postgres = server.first_superuser().await;
+        run(
+            &mut postgres,
+            &format!(
+                "CREATE ROLE {ADMINISTRATOR} LOGIN CREATEDB CREATEROLE PASSWORD '{}';
+                 GRANT pg_signal_backend, pg_monitor TO {ADMINISTRATOR};
+                 REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
+                 GRANT CONNECT ON DATABASE postgres TO {ADMINISTRATOR}",
+                PASSWORD.replace('\'', "''")
+            ),
+        )
+        .await;
+        server
+    }
+
+    async fn first_superuser(&self) -> PgConnection {
+        let until = Instant::now() + Duration::from_secs(60);
+        loop {
+            match self.superuser_options("postgres").connect().await {
+                Ok(connection) => return connection,
+                Err(error) if Instant::now() > until => {
+                    panic!("{error}: {}", fs::read_to_string(self.folder.join("log")).unwrap_or_default())
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    }
+
+    fn superuser_options(&self, database: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass().socket(&self.folder).port(self.port).username("postgres").database(database)
+    }
+
+    /// A superuser's session, through the server's socket: what breaks things in tests.
+    pub async fn superuser(&self, database: &str) -> PgConnection {
+        self.superuser_options(database).connect().await.unwrap()
+    }
+
+    /// The server as a class names it.
+    pub fn provisioner(&self) -> PostgresServer {
+        PostgresServer {
+            name: "pg-test".into(),
+            host: "localhost".into(),
+            port: self.port,
+            ca: self.ca.clone(),
+            administrator: Administrator {
+                secret: "pg-test-admin".into(),
+                username: ADMINISTRATOR.into(),
+                password: PASSWORD.into(),
+            },
+        }
+    }
+
+    /// What the server wrote to its log.
+    pub fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+}
+
+/// Runs statements, and fails the test if they fail.
+pub async fn run(connection: &mut PgConnection, sql: &str) {
+    attempt(connection, sql).await.unwrap_or_else(|code| panic!("{sql}: {code}"));
+}
+
+/// Runs statements; the SQLSTATE if they fail.
+pub async fn attempt(connection: &mut PgConnection, sql: &str) -> Result<(), String> {
+    match sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await {
+        Ok(_) => Ok(()),
+        Err(error) => Err(super::super::session::code(&error).unwrap_or_else(|| error.to_string())),
+    }
+}
+
+/// One value.
+pub async fn value(connection: &mut PgConnection, sql: &str) -> String {
+    let (value,): (String,) =
+        sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_one(connection).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    value
+}
+
+pub fn certificates() -> (String, String, String) {
+    use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+    let ca_key = KeyPair::generate().unwrap();
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca_certificate = ca.self_signed(&ca_key).unwrap().pem();
+    let issuer = Issuer::new(ca, ca_key);
+    let key = KeyPair::generate().unwrap();
+    let certificate =
+        CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap().pem();
+    (ca_certificate, certificate, key.serialize_pem())
+}
+
+/// PostgreSQL refuses to run as root: then user `postgres` of Debian's package does it.
+fn postgres_user() -> Option<(u32, u32)> {
+    let id = |flag: &str, name: &[&str]| -> u32 {
+        let output = Command::new("id").arg(flag).args(name).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().parse().expect("user postgres: run `apt-get install postgresql-15`")
+    };
+    (id("-u", &[]) == 0).then(|| (id("-u", &["postgres"]), id("-g", &["postgres"])))
+}
+
+fn own(path: &Path, owner: Option<(u32, u32)>) {
+    if let Some((user, group)) = owner {
+        chown(path, Some(user), Some(group)).unwrap();
+    }
+}
+
+fn as_postgres(owner: Option<(u32, u32)>, program: &str) -> Command {
+    let mut command = match owner {
+        None => Command::new(program),
+        Some((user, group)) => {
+            let mut command = Command::new("setpriv");
+            command.args([&format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups", program]);
+            command
+        }
+    };
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");
+    command
+}
