@@ -1,0 +1,132 @@
+//! The controllers, and what they share: context, outcome and the wrapper that drives every reconcile.
+
+mod queue;
+mod run;
+
+pub use crate::fault::{Category, Fault};
+pub use run::{States, run};
+
+use crate::{
+    kube::{Cache, Conditions, Events, cache::Typed, write_status},
+    leader::Leadership,
+    metrics::Metrics,
+    settings::Settings,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use paddock_crds::condition::{READY, RECONCILING, STALLED};
+use serde_json::Value;
+use std::{sync::Arc, time::Duration};
+
+/// What every reconcile may use.
+pub struct Ctx {
+    /// Client with metrics, timeouts and a bounded retry.
+    pub client: kube::Client,
+    /// Configuration.
+    pub settings: Arc<Settings>,
+    /// Every read at rest comes from here: no polling GETs (rule O1).
+    pub cache: Cache,
+    /// Events on objects; a publish that fails never fails a reconcile.
+    pub events: Events,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+    /// `leader.fence()?` before any write outside the apiserver; the functions of [`crate::kube`] ask it themselves.
+    pub leader: Leadership,
+    /// What the controllers do, for `/debug/state`.
+    pub states: States,
+}
+
+impl Ctx {
+    /// A context whose cache is empty, complete and fed by the caller, and which leads alone: for tests.
+    ///
+    /// # Errors
+    /// See [`Metrics::new`].
+    pub fn detached(client: kube::Client, settings: Settings) -> Result<Self, prometheus::Error> {
+        let metrics = Arc::new(Metrics::new()?);
+        let cache = Cache::new();
+        cache.set_ready();
+        Ok(Self {
+            events: Events::new(client.clone(), &settings.pod_name, metrics.clone()),
+            client,
+            settings: Arc::new(settings),
+            cache,
+            metrics,
+            leader: Leadership::alone(1),
+            states: States::default(),
+        })
+    }
+}
+
+/// What a reconcile ends in. The status was already written by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing to do until something changes.
+    Done,
+    /// Look again later: only for waiting on what sends no watch event, such as a server that cannot be reached, or time itself.
+    Again {
+        /// How long to wait.
+        after: Duration,
+    },
+}
+
+/// A kind with a controller.
+pub trait Kind: Typed {
+    /// Name of the controller: metric label and log field.
+    const CONTROLLER: &'static str;
+    /// How long one reconcile may take.
+    const DEADLINE: Duration = Duration::from_secs(60);
+
+    /// Brings one object towards its spec and writes its status.
+    fn reconcile(object: Arc<Self>, ctx: Arc<Ctx>) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+
+    /// Puts a fault into the object's status. The default sets `Ready` to False with the category as reason, and `Stalled` when only
+    /// a person can help, `Reconciling` otherwise; everything else in the status stays.
+    fn report(object: &Self, ctx: &Ctx, fault: &Fault) -> impl Future<Output = Result<(), Fault>> + Send {
+        report_fault(object, ctx, fault)
+    }
+}
+
+async fn report_fault<K: Kind>(object: &K, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
+    let live = serde_json::to_value(object)
+        .map_err(|error| Fault::new(Category::Panic, "an object has no JSON form: report this defect").with_source(error))?;
+    let status = with_fault(live.get("status"), object.meta().generation, fault);
+    write_status(ctx, object, status).await
+}
+
+/// The status with the conditions of a fault.
+fn with_fault(status: Option<&Value>, generation: Option<i64>, fault: &Fault) -> Value {
+    let mut status = status.and_then(Value::as_object).cloned().unwrap_or_default();
+    let old: Vec<Condition> =
+        status.get("conditions").and_then(|list| serde_json::from_value(list.clone()).ok()).unwrap_or_default();
+    let reason = fault.category.as_str();
+    let progress = if fault.category.waits_for_a_person() { STALLED } else { RECONCILING };
+    let conditions = Conditions::from(&old, generation)
+        .set(READY, false, reason, &fault.message)
+        .set(progress, true, reason, &fault.message)
+        .build();
+    status.insert("conditions".into(), serde_json::to_value(conditions).unwrap_or_default());
+    if let Some(generation) = generation {
+        status.insert("observedGeneration".into(), generation.into());
+    }
+    Value::Object(status)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_fault_keeps_the_rest_of_the_status() {
+        let status = json!({"summary": "2/2", "conditions": [
+            {"type": "Available", "status": "True", "reason": "Available", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+            {"type": "Reconciling", "status": "True", "reason": "Progressing", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        let changed = with_fault(Some(&status), Some(3), &Fault::invalid_spec("the port is taken: choose another"));
+        let types: Vec<_> = changed["conditions"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
+        assert_eq!(types, ["Available", "Ready", "Stalled"]);
+        assert_eq!((&changed["summary"], &changed["observedGeneration"]), (&json!("2/2"), &json!(3)));
+        assert_eq!(changed["conditions"][1]["reason"], "InvalidSpec");
+        let fault = Fault::new(Category::ServerError, "later");
+        let changed = with_fault(None, None, &fault);
+        assert_eq!(changed["conditions"][1]["type"], "Reconciling");
+    }
+}

@@ -1,0 +1,287 @@
+//! The objects of one kind as the watch last showed them, with listeners to every change.
+
+use kube::{Resource, core::ObjectMeta, runtime::watcher::Event};
+use std::{
+    collections::BTreeMap,
+    ops::Bound,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+};
+use tokio::sync::watch;
+
+/// Namespace (empty for cluster-scoped kinds) and name.
+type Key = (String, String);
+
+/// What happened to one object.
+pub struct Change<T> {
+    /// As it was; `None` when it is new.
+    pub old: Option<Arc<T>>,
+    /// As it is; `None` when it has gone.
+    pub new: Option<Arc<T>>,
+}
+
+impl<T> Change<T> {
+    /// Both sides that exist: a listener that maps objects to keys looks at each, so that a changed label reaches both.
+    pub fn sides(&self) -> impl Iterator<Item = &Arc<T>> {
+        self.old.iter().chain(self.new.iter())
+    }
+}
+
+type Listener<T> = Box<dyn Fn(&Change<T>) -> bool + Send + Sync>;
+
+/// Objects of one kind.
+pub struct Store<T> {
+    objects: RwLock<BTreeMap<Key, Arc<T>>>,
+    /// Objects of a listing that is under way.
+    staged: Mutex<Option<BTreeMap<Key, Arc<T>>>>,
+    listeners: RwLock<Vec<Listener<T>>>,
+    ready: watch::Sender<bool>,
+}
+
+impl<T: Resource> Default for Store<T> {
+    fn default() -> Self {
+        Self {
+            objects: RwLock::default(),
+            staged: Mutex::default(),
+            listeners: RwLock::default(),
+            ready: watch::Sender::new(false),
+        }
+    }
+}
+
+impl<T: Resource> Store<T> {
+    /// Whether a first complete listing was seen.
+    pub fn is_ready(&self) -> bool {
+        *self.ready.borrow()
+    }
+
+    /// Resolves when a first complete listing was seen.
+    pub async fn wait_ready(&self) {
+        // The sender lives as long as `self`, so the only error cannot happen.
+        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
+    }
+
+    /// Declares the store complete without a watch.
+    pub fn set_ready(&self) {
+        self.ready.send_replace(true);
+    }
+
+    /// One object.
+    pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<T>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        objects.get(&(namespace.unwrap_or_default().to_owned(), name.to_owned())).cloned()
+    }
+
+    /// All objects, or those of one namespace, in order of name.
+    pub fn list(&self, namespace: Option<&str>) -> Vec<Arc<T>> {
+        let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
+        match namespace {
+            None => objects.values().cloned().collect(),
+            Some(namespace) => objects
+                .range((Bound::Included((namespace.to_owned(), String::new())), Bound::Unbounded))
+                .take_while(|((found, _), _)| found == namespace)
+                .map(|(_, object)| object.clone())
+                .collect(),
+        }
+    }
+
+    /// Adds a listener; it is dropped once it answers `false`.
+    pub fn listen(&self, listener: impl Fn(&Change<T>) -> bool + Send + Sync + 'static) {
+        self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
+    }
+
+    /// Takes one event of the watch.
+    pub fn apply(&self, event: Event<T>) {
+        match event {
+            Event::Init => *self.staged() = Some(BTreeMap::new()),
+            Event::InitApply(object) => {
+                if let Some(staged) = self.staged().as_mut() {
+                    staged.insert(key(object.meta()), Arc::new(object));
+                }
+            }
+            Event::InitDone => {
+                if let Some(staged) = self.staged().take() {
+                    self.replace(staged);
+                }
+                self.set_ready();
+            }
+            Event::Apply(object) => self.insert(object, true),
+            Event::Delete(object) => self.forget(object.meta()),
+        }
+    }
+
+    /// Takes the end of an object of which only the metadata is known.
+    pub fn forget(&self, meta: &ObjectMeta) {
+        let old = {
+            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            objects.remove(&key(meta))
+        };
+        if let Some(old) = old {
+            self.notify(&[Change { old: Some(old), new: None }]);
+        }
+    }
+
+    /// Takes what a write of ours answered, so that the next reconcile does not read the state before it. Only an object
+    /// that is known is replaced: one that is not may have been deleted meanwhile.
+    pub fn written(&self, object: T) {
+        self.insert(object, false);
+    }
+
+    fn insert(&self, object: T, new_too: bool) {
+        let change = {
+            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            let key = key(object.meta());
+            let old = objects.get(&key).cloned();
+            match &old {
+                Some(old) if !is_newer(&object, old.as_ref()) => return,
+                None if !new_too => return,
+                _ => {}
+            }
+            let new = Arc::new(object);
+            objects.insert(key, new.clone());
+            Change { old, new: Some(new) }
+        };
+        self.notify(&[change]);
+    }
+
+    fn replace(&self, staged: BTreeMap<Key, Arc<T>>) {
+        let mut changes = Vec::new();
+        {
+            let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
+            let mut before = std::mem::take(&mut *objects);
+            for (key, new) in staged {
+                match before.remove(&key) {
+                    Some(old) if !is_newer(new.as_ref(), old.as_ref()) => {
+                        objects.insert(key, old);
+                    }
+                    old => {
+                        objects.insert(key, new.clone());
+                        changes.push(Change { old, new: Some(new) });
+                    }
+                }
+            }
+            changes.extend(before.into_values().map(|old| Change { old: Some(old), new: None }));
+        }
+        self.notify(&changes);
+    }
+
+    /// Calls the listeners, after all locks on objects are released: they may read the store.
+    fn notify(&self, changes: &[Change<T>]) {
+        let mut gone = false;
+        {
+            let listeners = self.listeners.read().unwrap_or_else(PoisonError::into_inner);
+            for change in changes {
+                for listener in listeners.iter() {
+                    gone |= !listener(change);
+                }
+            }
+        }
+        if gone {
+            // The probe change reaches nobody: it has no sides.
+            let probe = Change { old: None, new: None };
+            self.listeners.write().unwrap_or_else(PoisonError::into_inner).retain(|listener| listener(&probe));
+        }
+    }
+
+    fn staged(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<Key, Arc<T>>>> {
+        self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(meta: &ObjectMeta) -> Key {
+    (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
+}
+
+/// Whether `new` is another object or a later state of the same. Resource versions are decimal numbers of one sequence.
+fn is_newer<T: Resource>(new: &T, old: &T) -> bool {
+    if new.meta().uid != old.meta().uid {
+        return true;
+    }
+    let number = |object: &T| object.meta().resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
+    match (number(new), number(old)) {
+        (Some(new), Some(old)) => new > old,
+        _ => new.meta().resource_version != old.meta().resource_version || new.meta().resource_version.is_none(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    fn object(name: &str, version: u64) -> ConfigMap {
+        ConfigMap {
+            metadata: ObjectMeta {
+                namespace: Some("acme-prod".into()),
+                name: Some(name.into()),
+                uid: Some(format!("uid-{name}")),
+                resource_version: Some(version.to_string()),
+                ..ObjectMeta::default()
+            },
+            ..ConfigMap::default()
+        }
+    }
+
+    fn recorded(store: &Store<ConfigMap>) -> Arc<Mutex<Vec<String>>> {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let log = seen.clone();
+        store.listen(move |change| {
+            let name = change.sides().next().and_then(|object| object.metadata.name.clone()).unwrap_or_default();
+            let sign = if change.new.is_some() { '+' } else { '-' };
+            if !name.is_empty() {
+                log.lock().unwrap().push(format!("{sign}{name}"));
+            }
+            true
+        });
+        seen
+    }
+
+    #[test]
+    fn a_relisting_tells_what_went_meanwhile() {
+        let store = Store::default();
+        let seen = recorded(&store);
+        for event in [Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 2))] {
+            store.apply(event);
+        }
+        assert!(!store.is_ready() && store.list(None).is_empty(), "nothing is visible before the listing is complete");
+        store.apply(Event::InitDone);
+        assert!(store.is_ready());
+        for event in [Event::Init, Event::InitApply(object("b", 2)), Event::InitApply(object("c", 7)), Event::InitDone] {
+            store.apply(event);
+        }
+        assert_eq!(*seen.lock().unwrap(), ["+a", "+b", "+c", "-a"]);
+    }
+
+    #[test]
+    fn an_older_event_never_undoes_a_write_of_ours() {
+        let store = Store::default();
+        store.apply(Event::Apply(object("a", 5)));
+        store.written(object("a", 9));
+        store.apply(Event::Apply(object("a", 7)));
+        let version = |name| store.get(Some("acme-prod"), name).and_then(|found| found.metadata.resource_version.clone());
+        assert_eq!(version("a").as_deref(), Some("9"));
+        store.written(object("new", 10));
+        assert_eq!(version("new"), None, "only the watch brings new objects");
+        store.apply(Event::Delete(object("a", 11)));
+        assert_eq!(version("a"), None);
+    }
+
+    #[test]
+    fn lists_one_namespace() {
+        let store = Store::default();
+        store.apply(Event::Apply(object("a", 1)));
+        let mut other = object("b", 2);
+        other.metadata.namespace = Some("acme-prod2".into());
+        store.apply(Event::Apply(other));
+        assert_eq!(store.list(Some("acme-prod")).len(), 1);
+        assert_eq!(store.list(Some("acme")).len(), 0);
+        assert_eq!(store.list(None).len(), 2);
+    }
+
+    #[test]
+    fn a_listener_that_is_gone_is_dropped() {
+        let store: Store<ConfigMap> = Store::default();
+        store.listen(|_| false);
+        store.apply(Event::Apply(object("a", 1)));
+        assert!(store.listeners.read().unwrap().is_empty());
+    }
+}
