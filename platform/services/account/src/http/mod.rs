@@ -1,0 +1,62 @@
+//! Account's HTTP APIs: for the other components, and for staff.
+
+mod customers;
+mod problem;
+mod sessions;
+mod staff;
+mod transfers;
+mod wallet;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::routing::{get, post, put};
+use paddock_money::Currency;
+
+use crate::limiter::LoginLimiter;
+use crate::password::Passwords;
+use crate::staff::StaffTokens;
+use crate::store::Store;
+
+const MAX_BODY: usize = 16 * 1024;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct AppState {
+    /// Tables.
+    pub store: Store,
+    /// Hashing.
+    pub passwords: Passwords,
+    /// Log-in limits.
+    pub limiter: LoginLimiter,
+    /// Staff tokens; none = no staff API.
+    pub staff: Option<Arc<StaffTokens>>,
+    /// What customers may choose.
+    pub currencies: Arc<[Currency]>,
+    /// Seconds that a session lasts.
+    pub session_lifetime_s: i64,
+}
+
+/// The API for components of the same environment.
+pub fn internal(state: AppState) -> Router {
+    let routes = Router::new()
+        .route("/customers", post(customers::register))
+        .route("/customers/{id}/wallet", get(wallet::wallets))
+        .route("/customers/{id}/entries", get(wallet::entries))
+        .route("/sessions", post(sessions::open))
+        .route("/sessions/current", get(sessions::current).delete(sessions::close))
+        .route("/transfers", post(transfers::create))
+        .route("/transfers/{id}", get(transfers::show))
+        .route("/transfers/{id}/post", post(transfers::post))
+        .route("/transfers/{id}/void", post(transfers::void));
+    Router::new().nest("/internal/v1", routes).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(state)
+}
+
+/// The API for staff.
+pub fn backoffice(state: AppState) -> Router {
+    let routes = Router::new()
+        .route("/customers/{id}/credits", post(staff::credit))
+        .route("/customers/{id}/state", put(staff::set_state));
+    Router::new().nest("/backoffice/v1", routes).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(state)
+}

@@ -1,0 +1,56 @@
+//! How often somebody may try to log in: by address with IP, in bounded memory.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
+use moka::sync::Cache;
+use sha2::{Digest, Sha256};
+
+/// Pairs that are remembered; the least used go first.
+const REMEMBERED: u64 = 100_000;
+/// After this long without a try a pair has its whole burst again anyway.
+const IDLE: Duration = Duration::from_secs(15 * 60);
+
+/// Limits log-ins per (address, IP).
+#[derive(Clone)]
+pub struct LoginLimiter {
+    quota: Quota,
+    pairs: Cache<[u8; 32], Arc<DefaultDirectRateLimiter>>,
+}
+
+impl LoginLimiter {
+    /// Some tries at once, and as many again per minute.
+    pub fn per_minute(tries: NonZeroU32) -> Self {
+        Self {
+            quota: Quota::per_minute(tries),
+            pairs: Cache::builder().max_capacity(REMEMBERED).time_to_idle(IDLE).build(),
+        }
+    }
+
+    /// Counts a try; `false` = refuse it.
+    pub fn allows(&self, email: &str, ip: &str) -> bool {
+        let mut hash = Sha256::new();
+        hash.update(email.trim().to_lowercase());
+        hash.update([0]);
+        hash.update(ip);
+        let pair = self.pairs.get_with(hash.finalize().into(), || Arc::new(RateLimiter::direct(self.quota)));
+        pair.check().is_ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_a_pair_whatever_the_case_of_its_address() {
+        let limiter = LoginLimiter::per_minute(NonZeroU32::new(2).unwrap());
+        assert!(limiter.allows("ann@example.com", "10.0.0.1"));
+        assert!(limiter.allows("Ann@Example.com ", "10.0.0.1"));
+        assert!(!limiter.allows("ANN@example.com", "10.0.0.1"));
+        assert!(limiter.allows("ann@example.com", "10.0.0.2"));
+        assert!(limiter.allows("bob@example.com", "10.0.0.1"));
+    }
+}

@@ -1,0 +1,37 @@
+//! Who did what, and what it changed. Append-only.
+
+use serde_json::Value;
+use sqlx::PgConnection;
+
+use super::StoreError;
+
+/// An act of a member of staff.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Audit {
+    /// Subject of the staff token.
+    pub who: String,
+    /// The call, with what was asked for.
+    pub what: Value,
+    /// What it was done to: `customer/<id>`.
+    pub subject: String,
+}
+
+impl Audit {
+    /// Writes the act into the transaction that does it.
+    pub(super) async fn write(
+        &self,
+        connection: &mut PgConnection,
+        before: &Value,
+        after: &Value,
+    ) -> Result<(), StoreError> {
+        sqlx::query("INSERT INTO audit (who, what, subject, before, after) VALUES ($1, $2, $3, $4, $5)")
+            .bind(&self.who)
+            .bind(&self.what)
+            .bind(&self.subject)
+            .bind(before)
+            .bind(after)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+}

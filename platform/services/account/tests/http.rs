@@ -1,0 +1,274 @@
+//! The HTTP APIs, as the other components and staff use them.
+
+mod support;
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use argon2::Params;
+use axum::Router;
+use axum::body::Body;
+use http::{Method, Request, StatusCode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use paddock_account::http::{AppState, backoffice, internal};
+use paddock_account::limiter::LoginLimiter;
+use paddock_account::password::Passwords;
+use paddock_account::staff::StaffTokens;
+use paddock_money::Currency;
+use serde_json::{Value, json};
+use support::Fixture;
+use tower::ServiceExt;
+use uuid::Uuid;
+
+/// A test key pair: Ed25519, RFC 8410 PKCS#8 of the seed of RFC 8032's test 1, and its public half as a JWKS.
+const SEED: &str = "302e020100300506032b6570042204209d61b19deffd5a60ba844af492ec2cc44449c5697b326919703bac031cae7f60";
+const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k1","alg":"EdDSA","use":"sig","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#;
+
+struct Api {
+    fixture: Fixture,
+    internal: Router,
+    backoffice: Router,
+}
+
+impl Api {
+    async fn new() -> Self {
+        let fixture = Fixture::new().await;
+        let tokens =
+            StaffTokens::new(JWKS, "https://staff".into(), "backoffice".into(), "acme".into(), "prod".into()).unwrap();
+        let state = AppState {
+            store: fixture.store.clone(),
+            passwords: Passwords::new(2, Params::new(Params::MIN_M_COST, 1, 1, None).unwrap()).unwrap(),
+            limiter: LoginLimiter::per_minute(NonZeroU32::new(5).unwrap()),
+            staff: Some(Arc::new(tokens)),
+            currencies: Arc::new([Currency::EUR, Currency::JPY]),
+            session_lifetime_s: 3600,
+        };
+        Self { fixture, internal: internal(state.clone()), backoffice: backoffice(state) }
+    }
+
+    async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> (StatusCode, Value) {
+        let router = if path.starts_with("/backoffice") { &self.backoffice } else { &self.internal };
+        let mut request = Request::builder().method(method).uri(path);
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        let body = match body {
+            Some(body) => {
+                request = request.header("content-type", "application/json");
+                Body::from(body.to_string())
+            },
+            None => Body::empty(),
+        };
+        let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+        let status = response.status();
+        let bytes = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice(&bytes).unwrap_or(Value::Null))
+    }
+
+    async fn post(&self, path: &str, body: Value) -> (StatusCode, Value) {
+        self.call(Method::POST, path, None, Some(body)).await
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, Value) {
+        self.call(Method::GET, path, None, None).await
+    }
+
+    async fn registered(&self) -> Uuid {
+        let (status, body) = self.post("/internal/v1/customers", ann()).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+        body["customerId"].as_str().unwrap().parse().unwrap()
+    }
+
+    async fn credit(&self, customer: Uuid, amount: &str) {
+        let body = json!({"id": Uuid::new_v4(), "currency": "EUR", "amount": amount, "reason": "cash at the counter"});
+        let path = format!("/backoffice/v1/customers/{customer}/credits");
+        let (status, body) = self.call(Method::POST, &path, Some(&staff(&["cashier"])), Some(body)).await;
+        assert_eq!(status, StatusCode::CREATED, "{body}");
+    }
+}
+
+fn ann() -> Value {
+    json!({"email": "Ann@example.com", "password": "correct horse", "name": "Ann Example", "birthDate": "1990-01-01",
+           "country": "GB", "currency": "EUR"})
+}
+
+fn claims(roles: &[&str]) -> Value {
+    json!({"sub": "carol", "iss": "https://staff", "aud": "backoffice", "exp": jiff::Timestamp::now().as_second() + 60,
+           "roles": roles, "tenant": "acme", "environment": "prod"})
+}
+
+fn signed(claims: &Value) -> String {
+    let key = EncodingKey::from_ed_der(&data_encoding::HEXLOWER.decode(SEED.as_bytes()).unwrap());
+    let header = Header { kid: Some("k1".to_owned()), ..Header::new(Algorithm::EdDSA) };
+    encode(&header, claims, &key).unwrap()
+}
+
+fn staff(roles: &[&str]) -> String {
+    signed(&claims(roles))
+}
+
+#[tokio::test]
+async fn registers_once_and_logs_in() {
+    let api = Api::new().await;
+    let customer = api.registered().await;
+    let mut again = ann();
+    again["email"] = "ann@EXAMPLE.com".into();
+    let (status, body) = api.post("/internal/v1/customers", again).await;
+    assert_eq!((status, body["code"].as_str()), (StatusCode::CONFLICT, Some("email-taken")));
+
+    let (status, body) =
+        api.post("/internal/v1/sessions", json!({"email": "ann@example.com", "password": "wrong horse"})).await;
+    assert_eq!((status, body["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("credentials-invalid")));
+    let log_in = json!({"email": "ANN@example.com", "password": "correct horse",
+                        "context": {"channel": "web", "ip": "10.0.0.1", "country": "GB"}});
+    let (status, session) = api.post("/internal/v1/sessions", log_in).await;
+    assert_eq!(status, StatusCode::CREATED, "{session}");
+    let token = session["token"].as_str().unwrap();
+    assert_eq!(session["customerId"], customer.to_string());
+
+    let (status, current) = api.call(Method::GET, "/internal/v1/sessions/current", Some(token), None).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(current, json!({"customerId": customer, "currency": "EUR", "country": "GB", "state": "active"}));
+
+    let raw: i64 = sqlx::query_scalar("SELECT count(*) FROM sessions WHERE token_digest::text LIKE '%' || $1 || '%'")
+        .bind(token)
+        .fetch_one(&api.fixture.pool)
+        .await
+        .unwrap();
+    assert_eq!(raw, 0);
+    let (status, _) = api.call(Method::DELETE, "/internal/v1/sessions/current", Some(token), None).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _) = api.call(Method::GET, "/internal/v1/sessions/current", Some(token), None).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "a closed session ends at once");
+}
+
+#[tokio::test]
+async fn log_ins_are_limited_per_address_and_ip() {
+    let api = Api::new().await;
+    let mut last = StatusCode::OK;
+    for _ in 0..6 {
+        let body = json!({"email": "ann@example.com", "password": "wrong horse", "context": {"ip": "10.0.0.1"}});
+        last = api.post("/internal/v1/sessions", body).await.0;
+    }
+    assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
+    let other = json!({"email": "ann@example.com", "password": "wrong horse", "context": {"ip": "10.0.0.2"}});
+    assert_eq!(api.post("/internal/v1/sessions", other).await.0, StatusCode::UNAUTHORIZED);
+}
+
+#[tokio::test]
+async fn a_stake_goes_from_available_over_held_to_at_stake() {
+    let api = Api::new().await;
+    let customer = api.registered().await;
+    api.credit(customer, "20.00").await;
+    let hold = json!({"id": Uuid::new_v4(), "customerId": customer, "kind": "hold", "currency": "EUR", "amount": "5.00",
+                      "reason": "bet-stake"});
+    let path = format!("/internal/v1/transfers/{}/post", hold["id"].as_str().unwrap());
+    let wallet = format!("/internal/v1/customers/{customer}/wallet");
+    let figures = |body: &Value| {
+        let wallet = body["wallets"][0].clone();
+        ["available", "held", "atStake"].map(|figure| wallet[figure].as_str().unwrap().to_owned())
+    };
+
+    let (status, made) = api.post("/internal/v1/transfers", hold.clone()).await;
+    assert_eq!((status, made["status"].as_str()), (StatusCode::CREATED, Some("pending")), "{made}");
+    assert_eq!(figures(&api.get(&wallet).await.1), ["15.00", "5.00", "0.00"]);
+
+    let resolve = json!({"id": Uuid::new_v4()});
+    for _repetition in 0..2 {
+        let (status, posted) = api.post(&path, resolve.clone()).await;
+        assert_eq!((status, posted["status"].as_str()), (StatusCode::OK, Some("posted")), "{posted}");
+    }
+    assert_eq!(figures(&api.get(&wallet).await.1), ["15.00", "0.00", "5.00"]);
+
+    let (status, same) = api.post("/internal/v1/transfers", hold.clone()).await;
+    assert_eq!((status, same["status"].as_str()), (StatusCode::OK, Some("posted")), "its present state: {same}");
+    let mut other = hold.clone();
+    other["amount"] = "6.00".into();
+    let (status, refused) = api.post("/internal/v1/transfers", other).await;
+    assert_eq!((status, refused["code"].as_str()), (StatusCode::UNPROCESSABLE_ENTITY, Some("idempotency-key-reused")));
+
+    let win = json!({"id": Uuid::new_v4(), "customerId": customer, "kind": "transfer", "from": "house:bets",
+                     "to": "player:cash", "currency": "EUR", "amount": "5.00", "reason": "bet-return"});
+    assert_eq!(api.post("/internal/v1/transfers", win).await.0, StatusCode::CREATED);
+    assert_eq!(figures(&api.get(&wallet).await.1), ["20.00", "0.00", "0.00"]);
+
+    let (_, first) = api.get(&format!("/internal/v1/customers/{customer}/entries?limit=3")).await;
+    let changes: Vec<&str> = first["entries"].as_array().unwrap().iter().map(|e| e["change"].as_str().unwrap()).collect();
+    assert_eq!(changes, ["5.00", "0.00", "-5.00"], "newest first");
+    let cursor = first["nextCursor"].as_str().unwrap();
+    let (_, rest) = api.get(&format!("/internal/v1/customers/{customer}/entries?cursor={cursor}")).await;
+    assert_eq!(rest["entries"].as_array().unwrap().len(), 1);
+    assert_eq!(rest["entries"][0]["reason"], "cashier-credit");
+    assert_eq!(rest.get("nextCursor"), None);
+}
+
+#[tokio::test]
+async fn refuses_what_funds_registry_or_state_forbid() {
+    let api = Api::new().await;
+    let customer = api.registered().await;
+    let hold = |amount: &str, currency: &str| {
+        json!({"id": Uuid::new_v4(), "customerId": customer, "kind": "hold", "currency": currency, "amount": amount,
+               "reason": "bet-stake"})
+    };
+    let code = async |body: Value| api.post("/internal/v1/transfers", body).await.1["code"].as_str().unwrap().to_owned();
+    assert_eq!(code(hold("0.01", "EUR")).await, "insufficient-funds");
+    assert_eq!(code(hold("0.001", "EUR")).await, "amount-invalid");
+    assert_eq!(code(hold("-1.00", "EUR")).await, "amount-not-positive");
+    assert_eq!(code(hold("1.00", "USD")).await, "currency-not-offered");
+    let mut gift = hold("1.00", "EUR");
+    gift["kind"] = "transfer".into();
+    (gift["from"], gift["to"]) = ("house:cashier".into(), "player:cash".into());
+    gift["reason"] = "cashier-credit".into();
+    assert_eq!(code(gift.clone()).await, "reason-reserved");
+    gift["reason"] = "bet-loss".into();
+    assert_eq!(code(gift).await, "reason-mismatch");
+    let mut stranger = hold("1.00", "EUR");
+    stranger["customerId"] = Uuid::new_v4().to_string().into();
+    assert_eq!(code(stranger).await, "customer-not-found");
+
+    api.credit(customer, "10.00").await;
+    let (_, session) = api.post("/internal/v1/sessions", json!({"email": "ann@example.com", "password": "correct horse"})).await;
+    let path = format!("/backoffice/v1/customers/{customer}/state");
+    let body = json!({"state": "suspended", "reason": "asked by the customer"});
+    let (status, refused) = api.call(Method::PUT, &path, Some(&staff(&["cashier"])), Some(body.clone())).await;
+    assert_eq!((status, refused["code"].as_str()), (StatusCode::FORBIDDEN, Some("role-missing")));
+    let (status, _) = api.call(Method::PUT, &path, Some(&staff(&["compliance"])), Some(body)).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    assert_eq!(code(hold("1.00", "EUR")).await, "customer-not-allowed");
+    let (status, _) =
+        api.call(Method::GET, "/internal/v1/sessions/current", session["token"].as_str(), None).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED, "a suspension ends all sessions");
+}
+
+#[tokio::test]
+async fn staff_credits_need_the_right_token_and_are_audited() {
+    let api = Api::new().await;
+    let customer = api.registered().await;
+    let path = format!("/backoffice/v1/customers/{customer}/credits");
+    let body = json!({"id": Uuid::new_v4(), "currency": "EUR", "amount": "10.00", "reason": "goodwill"});
+    let call = async |token: Option<&str>| api.call(Method::POST, &path, token, Some(body.clone())).await.0;
+    assert_eq!(call(None).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(call(Some("nonsense")).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(call(Some(&staff(&["trader"]))).await, StatusCode::FORBIDDEN);
+    for (claim, value) in [("tenant", json!("other")), ("environment", json!("uat"))] {
+        let mut wrong = claims(&["cashier"]);
+        wrong[claim] = value;
+        assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::FORBIDDEN, "{claim}");
+    }
+    for (claim, value) in [("iss", json!("https://evil")), ("aud", json!("shop")), ("exp", json!(1_000_000))] {
+        let mut wrong = claims(&["cashier"]);
+        wrong[claim] = value;
+        assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::UNAUTHORIZED, "{claim}");
+    }
+    let symmetric = encode(&Header::new(Algorithm::HS256), &claims(&["cashier"]), &EncodingKey::from_secret(b"k1")).unwrap();
+    assert_eq!(call(Some(&symmetric)).await, StatusCode::UNAUTHORIZED, "only public-key signatures");
+    assert_eq!(call(Some(&staff(&["cashier"]))).await, StatusCode::CREATED);
+    assert_eq!(call(Some(&staff(&["cashier"]))).await, StatusCode::OK, "a repetition credits nothing");
+
+    let audit: Vec<(String, String, Value, Value, Value)> =
+        sqlx::query_as("SELECT who, subject, what, before, after FROM audit").fetch_all(&api.fixture.pool).await.unwrap();
+    let [(who, subject, what, before, after)] = audit.as_slice() else { panic!("one act, one line: {audit:?}") };
+    assert_eq!((who.as_str(), subject.as_str()), ("carol", format!("customer/{customer}").as_str()));
+    assert_eq!(what["reason"], "goodwill");
+    assert_eq!((&before["available"], &after["available"]), (&json!("0.00"), &json!("10.00")));
+}
