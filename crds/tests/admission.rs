@@ -1,4 +1,11 @@
 //! The kinds on a real API server: a table of good and bad objects, immutability, the committed examples, and `kubectl explain`.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: its failure is the message"
+)]
 
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};

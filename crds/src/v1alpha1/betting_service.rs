@@ -1,7 +1,7 @@
 //! Kind BettingService: one component running in one environment.
 
 use super::{Engine, schema};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -93,7 +93,7 @@ pub struct ComponentSpec {
     /// How a pod ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drain: Option<Drain>,
-    /// Size.
+    /// Fewest and most pods; default one. With `min == max` there is no autoscaler: the operator owns the size.
     #[serde(default)]
     pub replicas: AutoscalingBounds,
     /// What moves the size between min and max. Default: CPU at 70 %.
@@ -408,4 +408,7 @@ pub struct RevisionRecord {
     pub image: String,
     /// `Available`, `Superseded` or `Progressing`.
     pub outcome: String,
+    /// Since when a Progressing revision waits for its pods; the progress deadline counts from here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting_since: Option<Time>,
 }

@@ -44,7 +44,14 @@ impl Brand {
     }
 
     /// One call of the public API: status and body.
-    pub async fn call(&self, method: Method, path: &str, token: Option<&str>, key: Option<&str>, body: Option<&Value>) -> Result<(StatusCode, Value)> {
+    pub async fn call(
+        &self,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        key: Option<&str>,
+        body: Option<&Value>,
+    ) -> Result<(StatusCode, Value)> {
         let mut request = self.client.request(method, format!("{}/api/v1{path}", self.base));
         if let Some(token) = token {
             request = request.bearer_auth(token);
@@ -85,11 +92,20 @@ impl Brand {
             bail!("POST /customers: {status} {body}");
         }
         let customer_id = text(&body, "/customerId")?;
-        let (status, body) = self.call(Method::POST, "/sessions", None, None, Some(&json!({"email": email, "password": password}))).await?;
+        let (status, body) = self
+            .call(Method::POST, "/sessions", None, None, Some(&json!({"email": email, "password": password})))
+            .await?;
         if !status.is_success() {
             bail!("POST /sessions: {status} {body}");
         }
-        Ok(Bettor { brand: self.clone(), token: text(&body, "/token")?, customer_id, email, password, currency: currency.into() })
+        Ok(Bettor {
+            brand: self.clone(),
+            token: text(&body, "/token")?,
+            customer_id,
+            email,
+            password,
+            currency: currency.into(),
+        })
     }
 
     /// Opens the stream and, with a token, says who is there.
@@ -98,7 +114,8 @@ impl Brand {
         let socket = TcpStream::connect(self.address).await?;
         socket.set_nodelay(true)?;
         let connector = Connector::Rustls(Arc::clone(&self.tls));
-        let (mut stream, _) = client_async_tls_with_config(url.into_client_request()?, socket, None, Some(connector)).await?;
+        let (mut stream, _) =
+            client_async_tls_with_config(url.into_client_request()?, socket, None, Some(connector)).await?;
         if let Some(token) = token {
             send(&mut stream, &json!({"type": "authenticate", "token": token})).await?;
         }
@@ -128,7 +145,7 @@ pub struct Selection {
     /// Event.
     pub event: String,
     /// Market id of the feed.
-    pub market: String,
+    pub market: u64,
     /// Canonical specifiers, empty if none.
     pub specifiers: String,
     /// Outcome.
@@ -192,5 +209,9 @@ pub async fn receive(stream: &mut Stream, limit: Duration) -> Result<Value> {
 
 /// A text at a JSON pointer.
 pub fn text(value: &Value, pointer: &str) -> Result<String> {
-    value.pointer(pointer).and_then(Value::as_str).map(str::to_owned).with_context(|| format!("no {pointer} in {value}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .map(str::to_owned)
+        .with_context(|| format!("no {pointer} in {value}"))
 }

@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// The placeholder of the platform image in `examples/10-releases.yaml`.
-const PLACEHOLDER: &str = "paddock.local/platform@sha256:0000000000000000000000000000000000000000000000000000000000000000";
+const PLACEHOLDER: &str =
+    "paddock.local/platform@sha256:0000000000000000000000000000000000000000000000000000000000000000";
 /// The placeholder of the staff issuer's keys in `examples/21-acme.yaml`.
 const NO_KEYS: &str = "'{\"keys\":[]}'";
 
@@ -52,7 +53,10 @@ impl Installation {
         self.cluster.apply(&namespace.to_string()).await?;
         for server in paddock_cluster::POSTGRESQL_SERVERS {
             let name = server.admin_secret();
-            let found = self.cluster.kubectl(&["get", "secret", "-n", paddock_cluster::DATABASES_NAMESPACE, &name, "-o", "json"]).await?;
+            let found = self
+                .cluster
+                .kubectl(&["get", "secret", "-n", paddock_cluster::DATABASES_NAMESPACE, &name, "-o", "json"])
+                .await?;
             let found: Value = serde_json::from_str(&found)?;
             let copy = json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": OPERATOR_NAMESPACE}, "data": found.get("data"),
@@ -72,16 +76,29 @@ impl Installation {
 
     async fn charts(&self, operator_image: &str) -> Result<()> {
         let chart = |name: &str| self.root.join("charts").join(name).to_string_lossy().into_owned();
-        self.cluster.helm(&["upgrade", "--install", "paddock-crds", &chart("paddock-crds"), "-n", OPERATOR_NAMESPACE, "--wait"]).await?;
+        self.cluster
+            .helm(&["upgrade", "--install", "paddock-crds", &chart("paddock-crds"), "-n", OPERATOR_NAMESPACE, "--wait"])
+            .await?;
         let image = format!("image={operator_image}");
         self.cluster
             .helm(&[
-                "upgrade", "--install", "paddock-operator", &chart("paddock-operator"), "-n", OPERATOR_NAMESPACE,
-                "--set", &image,
-                "--set", "gateway.name=public",
-                "--set", "gateway.namespace=envoy-gateway-system",
-                "--set", "domainCa.secretName=paddock-domain-ca",
-                "--wait", "--timeout", "4m",
+                "upgrade",
+                "--install",
+                "paddock-operator",
+                &chart("paddock-operator"),
+                "-n",
+                OPERATOR_NAMESPACE,
+                "--set",
+                &image,
+                "--set",
+                "gateway.name=public",
+                "--set",
+                "gateway.namespace=envoy-gateway-system",
+                "--set",
+                "domainCa.secretName=paddock-domain-ca",
+                "--wait",
+                "--timeout",
+                "4m",
             ])
             .await?;
         Ok(())
@@ -129,8 +146,12 @@ impl Installation {
             let status = tenant.status.clone().unwrap_or_default();
             let ready = status.conditions.iter().find(|condition| condition.type_ == "Ready");
             match ready {
-                Some(ready) if ready.status == "True" && status.observed_generation == tenant.metadata.generation => Ok(()),
-                Some(ready) => Err(format!("{}: {} ({})", ready.reason, ready.message, status.summary.unwrap_or_default())),
+                Some(ready) if ready.status == "True" && status.observed_generation == tenant.metadata.generation => {
+                    Ok(())
+                }
+                Some(ready) => {
+                    Err(format!("{}: {} ({})", ready.reason, ready.message, status.summary.unwrap_or_default()))
+                }
                 None => Err("the operator has not looked at it yet".to_owned()),
             }
         })
@@ -161,6 +182,10 @@ fn staff_folder(cluster: &Cluster) -> Result<PathBuf> {
 pub fn repository() -> Result<PathBuf> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR"));
     let root = manifest.ancestors().nth(2).context("the demo is two folders below the repository's root")?;
-    anyhow::ensure!(root.join("examples").is_dir(), "{} has no examples/: build the demo in the repository it is run from", root.display());
+    anyhow::ensure!(
+        root.join("examples").is_dir(),
+        "{} has no examples/: build the demo in the repository it is run from",
+        root.display()
+    );
     Ok(root.to_owned())
 }

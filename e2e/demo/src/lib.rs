@@ -3,6 +3,7 @@
 
 pub mod bettor;
 pub mod install;
+pub mod play;
 pub mod staff;
 pub mod wait;
 

@@ -36,7 +36,8 @@ impl StaffIssuer {
     /// The public half as a JWKS document (RFC 7517, RFC 8037).
     pub fn jwks(&self) -> String {
         let x = BASE64URL_NOPAD.encode(self.key.der_bytes());
-        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "demo", "x": x}]}).to_string()
+        json!({"keys": [{"kty": "OKP", "crv": "Ed25519", "alg": "EdDSA", "use": "sig", "kid": "demo", "x": x}]})
+            .to_string()
     }
 
     /// A token of ten minutes for a member of staff.

@@ -1,0 +1,216 @@
+//! A customer's afternoon, step by step: what the demo shows and the tests assert.
+
+use crate::bettor::{Bettor, Brand, Selection, Stream, receive, send, text};
+use crate::{Installation, wait};
+use anyhow::{Context as _, Result, bail};
+use reqwest::{Method, StatusCode};
+use serde_json::{Value, json};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+
+impl Installation {
+    /// A brand's public address.
+    pub fn brand(&self, host: &str) -> Result<Brand> {
+        Brand::new(host, self.cluster.gateway_https_port(), &self.cluster.ca_file())
+    }
+
+    /// A cashier credits a customer of acme's production environment, over the staff API that no Gateway routes.
+    pub async fn credit(&self, customer: &str, currency: &str, amount: &str) -> Result<Value> {
+        let token = self.staff.token("demo-cashier", "cashier", "acme", "prod")?;
+        let forward = PortForward::open(self, "acme-prod", "svc/account", 8082).await?;
+        let response = reqwest::Client::new()
+            .post(format!("http://127.0.0.1:{}/backoffice/v1/customers/{customer}/credits", forward.port))
+            .bearer_auth(token)
+            .timeout(Duration::from_secs(10))
+            .json(&json!({"id": uuid::Uuid::now_v7(), "currency": currency, "amount": amount, "reason": "demo: first credit"}))
+            .send()
+            .await?;
+        let status = response.status();
+        let body = response.text().await?;
+        if !status.is_success() {
+            bail!("the credit was refused: {status} {body}");
+        }
+        Ok(serde_json::from_str(&body).unwrap_or(Value::Null))
+    }
+}
+
+/// `kubectl port-forward`, ended when dropped.
+struct PortForward {
+    port: u16,
+    _child: tokio::process::Child,
+}
+
+impl PortForward {
+    async fn open(installation: &Installation, namespace: &str, target: &str, port: u16) -> Result<Self> {
+        let kubectl = paddock_cluster::tools::program(paddock_cluster::tools::Set::Kubernetes, "kubectl")?;
+        let mut child = tokio::process::Command::new(kubectl)
+            .env("KUBECONFIG", installation.cluster.kubeconfig())
+            .args(["port-forward", "-n", namespace, target, &format!(":{port}")])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .kill_on_drop(true)
+            .spawn()?;
+        let output = child.stdout.take().context("kubectl has an output")?;
+        let mut lines = BufReader::new(output).lines();
+        let first = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.context("kubectl port-forward did not start")??;
+        // "Forwarding from 127.0.0.1:40123 -> 8082"
+        let local = first.as_deref().and_then(|line| line.split("127.0.0.1:").nth(1)?.split(' ').next()?.parse().ok());
+        // The pipe stays open and is read, or kubectl would end at its next line.
+        tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+        Ok(Self { port: local.with_context(|| format!("kubectl port-forward said: {first:?}"))?, _child: child })
+    }
+}
+
+/// An event of the offer with an open line of a market type.
+pub struct Found {
+    /// Event id.
+    pub event: String,
+    /// `Home – Away`.
+    pub name: String,
+    /// Kick-off, milliseconds of Unix time.
+    pub start: i64,
+    /// First outcome of the line.
+    pub selection: Selection,
+}
+
+/// Looks for an event of a status (`not_started`, `live`) with an open line of a market id, the one that starts or started last first.
+pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> Result<Found> {
+    wait::until(&format!("an event ({status}) with an open line of market {market}"), limit, || async {
+        let events = brand.get(&format!("/events?sport=soccer&status={status}"), None).await.map_err(|error| error.to_string())?;
+        let events = events.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
+        for event in &events {
+            let Ok(id) = text(event, "/eventId") else { continue };
+            let Ok(full) = brand.get(&format!("/events/{id}"), None).await else { continue };
+            let lines = full.get("lines").and_then(Value::as_array).cloned().unwrap_or_default();
+            if let Some(selection) = lines.iter().filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market)).find_map(|line| open_selection(line, None)) {
+                let side = |n: usize| event.pointer(&format!("/competitors/{n}/name")).and_then(Value::as_str).unwrap_or("?").to_owned();
+                let start = event.get("startTime").and_then(Value::as_i64).unwrap_or_default();
+                return Ok(Found { event: id, name: format!("{} – {}", side(0), side(1)), start, selection });
+            }
+        }
+        Err(format!("{} such events, none with an open line of it", events.len()))
+    })
+    .await
+}
+
+/// The first (or the named) outcome that can be bet on in a line.
+pub fn open_selection(line: &Value, outcome: Option<&str>) -> Option<Selection> {
+    if line.get("status")?.as_str()? != "active" {
+        return None;
+    }
+    let outcomes = line.get("outcomes")?.as_array()?;
+    outcomes.iter().find_map(|candidate| {
+        let id = candidate.get("id")?.as_str()?;
+        let open = candidate.get("active")?.as_bool()? && outcome.is_none_or(|wanted| wanted == id);
+        open.then(|| {
+            Some(Selection {
+                event: line.get("eventId")?.as_str()?.to_owned(),
+                market: line.get("marketId")?.as_u64()?,
+                specifiers: line.get("specifiers").and_then(Value::as_str).unwrap_or_default().to_owned(),
+                outcome: id.to_owned(),
+                odds: candidate.get("odds")?.as_str()?.to_owned(),
+            })
+        })?
+    })
+}
+
+/// Subscribes to an event; answers the stream and the snapshot's payload.
+pub async fn watch(brand: &Brand, token: Option<&str>, channel: &str) -> Result<(Stream, Value)> {
+    let mut stream = brand.stream(token).await?;
+    send(&mut stream, &json!({"type": "subscribe", "channel": channel})).await?;
+    loop {
+        let frame = receive(&mut stream, Duration::from_secs(15)).await?;
+        match frame.get("type").and_then(Value::as_str) {
+            Some("snapshot") => return Ok((stream, frame.get("payload").cloned().unwrap_or_default())),
+            Some("error") => bail!("subscribe {channel}: {frame}"),
+            _ => {}
+        }
+    }
+}
+
+/// Places a bet and waits for its decision; answers the ticket as decided.
+pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
+    let key = uuid::Uuid::now_v7().to_string();
+    let (status, body) = bettor.bet(&key, stake, selection).await?;
+    if !status.is_success() && body.get("code").is_none() {
+        bail!("POST /tickets: {status} {body}");
+    }
+    let Ok(id) = text(&body, "/ticketId") else { return Ok(body) };
+    if body.get("status").and_then(Value::as_str) != Some("pending") {
+        return Ok(body);
+    }
+    wait::until("the decision on the ticket", Duration::from_secs(60), || async {
+        let ticket = bettor.ticket(&id).await.map_err(|error| error.to_string())?;
+        match ticket.get("status").and_then(Value::as_str) {
+            Some("pending") | None => Err("pending".to_owned()),
+            Some(_) => Ok(ticket),
+        }
+    })
+    .await
+}
+
+/// The code of a refusal: of the ticket, else of its first bet, else of the problem document.
+pub fn code(answer: &Value) -> String {
+    let pick = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).filter(|code| !code.is_empty()).map(str::to_owned);
+    pick("/code").or_else(|| pick("/bets/0/code")).or_else(|| pick("/bets/0/selections/0/code")).unwrap_or_else(|| answer.to_string())
+}
+
+/// Bets until one is refused; answers the time from `since` to the refusal, its code, and how many were accepted meanwhile.
+pub async fn until_refused(bettor: &Bettor, stake: &str, selection: &Selection, since: Instant, limit: Duration) -> Result<(Duration, String, usize)> {
+    let mut accepted = 0;
+    while since.elapsed() < limit {
+        let answer = bet(bettor, stake, selection).await?;
+        if answer.get("status").and_then(Value::as_str) == Some("accepted") {
+            accepted += 1;
+            continue;
+        }
+        return Ok((since.elapsed(), code(&answer), accepted));
+    }
+    bail!("no bet was refused within {} s", limit.as_secs())
+}
+
+/// Waits until every bet of a ticket is settled.
+pub async fn settled(bettor: &Bettor, ticket: &str, limit: Duration) -> Result<Value> {
+    wait::until("full time and settlement of the bet", limit, || async {
+        let body = bettor.ticket(ticket).await.map_err(|error| error.to_string())?;
+        match body.pointer("/bets/0/status").and_then(Value::as_str) {
+            Some("settled") => Ok(body),
+            other => Err(format!("the bet is {}", other.unwrap_or("without a status"))),
+        }
+    })
+    .await
+}
+
+/// Amounts of one currency in a wallet: available, held, at stake, as decimal strings.
+pub fn amounts(wallet: &Value, currency: &str) -> Option<(String, String, String)> {
+    let entry = wallet.get("balances").or_else(|| wallet.get("wallets")).or(Some(wallet)).and_then(|list| match list {
+        Value::Array(items) => items.iter().find(|item| item.get("currency").and_then(Value::as_str) == Some(currency)).cloned(),
+        Value::Object(map) => map.get(currency).cloned(),
+        _ => None,
+    })?;
+    let pick = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
+    Some((pick("available")?, pick("held")?, pick("atStake")?))
+}
+
+/// A repeated request under the same key gives the same ticket; another body is refused.
+pub async fn same_key_twice(bettor: &Bettor, selection: &Selection) -> Result<(Value, Value, StatusCode)> {
+    let key = uuid::Uuid::now_v7().to_string();
+    let (_, first) = bettor.bet(&key, "1.00", selection).await?;
+    let (_, second) = bettor.bet(&key, "1.00", selection).await?;
+    let (status, _) = bettor.bet(&key, "2.00", selection).await?;
+    Ok((first, second, status))
+}
+
+/// Whether the brand answers at all.
+pub async fn answers(brand: &Brand) -> Result<()> {
+    wait::until(&format!("{} answers", brand.base), Duration::from_secs(90), || async {
+        match brand.call(Method::GET, "/sports", None, None, None).await {
+            Ok((StatusCode::OK, _)) => Ok(()),
+            Ok((status, body)) => Err(format!("{status} {body}")),
+            Err(error) => Err(format!("{error:#}")),
+        }
+    })
+    .await
+}

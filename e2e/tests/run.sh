@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# One cluster for the whole run: up, every end-to-end test in it, down. Arguments go to the test program: e2e/tests/run.sh places_a_bet
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+name=${PADDOCK_TEST_CLUSTER:-test}
+down() {
+  status=$?
+  if [ "${KEEP_CLUSTER:-}" = 1 ]; then
+    echo "the cluster stays: target/debug/paddock-cluster status --name $name" >&2
+  else
+    target/debug/paddock-cluster down --name "$name" || status=1
+  fi
+  exit "$status"
+}
+trap down EXIT
+trap 'exit 130' INT TERM
+target/debug/paddock-cluster up --name "$name"
+PADDOCK_TEST_CLUSTER=$name cargo test -p paddock-e2e -p workspace-features -- --test-threads=1 "$@"
