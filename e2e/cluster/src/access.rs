@@ -89,10 +89,7 @@ pub fn push_instead(images: &[Archive]) -> String {
     );
     for image in images {
         let name = image.reference.trim_start_matches("paddock.local/");
-        text.push_str(&format!(
-            "\n  skopeo copy oci-archive:{} docker://REGISTRY/{name}",
-            image.file.display()
-        ));
+        text.push_str(&format!("\n  skopeo copy oci-archive:{} docker://REGISTRY/{name}", image.file.display()));
     }
     text.push_str("\n(kind: `kind load image-archive FILE`; minikube: `minikube image load FILE`)");
     text

@@ -66,11 +66,29 @@ impl Cluster {
                     self.apply(&render(KAFKA, server.name, &kafka.reference)).await?;
                 }
                 for server in POSTGRESQL_SERVERS.iter().chain(&KAFKA_SERVERS) {
+                    self.drop_broken_pod(*server).await?;
                     self.wait_for_server(*server).await?;
                 }
                 Ok(())
             })
             .await
+    }
+
+    /// Removes a pod that never became ready in an older shape: a StatefulSet would wait for it for ever.
+    async fn drop_broken_pod(&self, server: DatabaseServer) -> Result<()> {
+        let (set, pod) = (format!("statefulset/{}", server.name), format!("{}-0", server.name));
+        let observed =
+            ["wait", "-n", DATABASES_NAMESPACE, &set, "--for=jsonpath={.status.updateRevision}", "--timeout=30s"];
+        self.kubectl(&observed).await?;
+        let newest = ["get", "-n", DATABASES_NAMESPACE, &set, "-o", "jsonpath={.status.updateRevision}"];
+        let newest = self.kubectl(&newest).await?;
+        let other = format!("app.kubernetes.io/instance={},controller-revision-hash!={}", server.name, newest.trim());
+        let ready = r#"jsonpath={.items[*].status.conditions[?(@.type=="Ready")].status}"#;
+        let stuck = self.kubectl(&["get", "pods", "-n", DATABASES_NAMESPACE, "-l", &other, "-o", ready]).await?;
+        if stuck.trim() == "False" {
+            self.kubectl(&["delete", "pod", "-n", DATABASES_NAMESPACE, "--ignore-not-found", &pod]).await?;
+        }
+        Ok(())
     }
 
     /// Waits for a server; why it does not start is in its own log, so the error shows the end of that.

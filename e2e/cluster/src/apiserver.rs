@@ -45,6 +45,15 @@ const READY_DEADLINE: Duration = Duration::from_secs(90);
 /// Prefix of the folders of data; the rest is the pid of the owner.
 const FOLDER_PREFIX: &str = "paddock-apiserver-";
 
+/// Nodes and pods become Ready at once, Jobs complete, deleted pods go.
+const STAGES: [&str; 5] = [
+    "node/fast/node-initialize.yaml",
+    "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+    "pod/fast/pod-ready.yaml",
+    "pod/fast/pod-complete.yaml",
+    "pod/fast/pod-delete.yaml",
+];
+
 /// What is started beside etcd and the apiserver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Builder {
@@ -78,12 +87,11 @@ impl Builder {
         }
         tools::ensure(&sets, Progress::visible()).await?;
         remove_folders_of_dead_tests();
-        let mut attempts = 0;
+        let mut attempts = 1;
         loop {
-            attempts += 1;
             // Ports are found free and taken a moment later; another test can come in between.
             match self.attempt().await {
-                Err(Error::State(why)) if attempts < 3 => Progress::visible().note(&format!("again, as {why}")),
+                Err(Error::State(why)) if attempts < 3 && why.contains("address already in use") => attempts += 1,
                 outcome => return outcome,
             }
         }
@@ -225,12 +233,13 @@ impl Apiserver {
     }
 
     async fn add_fake_nodes(&mut self, nodes: usize) -> Result<()> {
-        // Its built-in stages: nodes and pods become Ready at once, Jobs complete.
-        let args = vec![
+        let stages = tools::folder(Set::Kwok, "kustomize/stage")?;
+        let mut args: Vec<OsString> = vec![
             format!("--kubeconfig={}", self.kubeconfig().display()).into(),
             "--manage-all-nodes=true".into(),
             "--node-lease-duration-seconds=40".into(),
         ];
+        args.extend(STAGES.iter().map(|stage| format!("--config={}", stages.join(stage).display()).into()));
         self.spawn("kwok", tools::program(Set::Kwok, "kwok")?, args).await?;
         let node = |index: usize| {
             let room = json!({"cpu": "1000", "memory": "4Ti", "pods": "1000", "ephemeral-storage": "4Ti"});

@@ -44,8 +44,7 @@ pub const COMPONENTS: [&str; 11] = [
     "metrics-server",
     "provisioner",
 ];
-const NEEDED: [Set; 6] =
-    [Set::Kubernetes, Set::Etcd, Set::Containerd, Set::Coredns, Set::EnvoyGateway, Set::Envoy];
+const NEEDED: [Set; 6] = [Set::Kubernetes, Set::Etcd, Set::Containerd, Set::Coredns, Set::EnvoyGateway, Set::Envoy];
 
 /// Ports on the host's loopback that lead into the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,6 +127,8 @@ impl Cluster {
             progress.note("this cluster runs older versions of its tools; `down` and `up` brings the newer ones");
         }
         let cluster = Self { paths, ports: record.ports, progress };
+        // Made now, so that the file which `env` names is there.
+        cluster.ca()?;
         cluster.start().await?;
         Ok(cluster)
     }

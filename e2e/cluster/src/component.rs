@@ -66,7 +66,8 @@ impl Supervisor {
         if let Some(folder) = log.parent() {
             fs::create_dir_all(folder).doing(|| format!("create {}", folder.display()))?;
         }
-        let open = || fs::File::options().create(true).append(true).open(&log).doing(|| format!("open {}", log.display()));
+        let open =
+            || fs::File::options().create(true).append(true).open(&log).doing(|| format!("open {}", log.display()));
         let mut command = Command::new("sh");
         command.arg("-c").arg(ENTER).arg(self.cgroups.components_procs());
         if component.place == Place::Inside {

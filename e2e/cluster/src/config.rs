@@ -64,6 +64,8 @@ bin_dirs = ["/usr/lib/cni"]
 conf_dir = "{root}/cni"
 [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
 runtime_type = "io.containerd.runc.v2"
+[plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc.options]
+Root = "{root}/containerd/runc"
 "#,
         socket = paths.containerd_socket().display(),
     )
@@ -278,14 +280,14 @@ mod tests {
 
     #[test]
     fn no_file_of_one_cluster_names_another() {
-        for (file, content) in rendered("alpha") {
-            assert!(!content.contains("/beta"), "{file}");
+        for (file, content) in rendered("onyx") {
+            assert!(!content.contains("/jade"), "{file}");
             assert!(!content.contains("/var/lib/kubelet"), "{file}");
         }
-        let (alpha, beta) = (rendered("alpha"), rendered("beta"));
-        for ((file, a), (_, b)) in alpha.iter().zip(&beta) {
+        let (onyx, jade) = (rendered("onyx"), rendered("jade"));
+        for ((file, a), (_, b)) in onyx.iter().zip(&jade) {
             // Nothing else may differ than the name.
-            assert_eq!(&a.replace("alpha", "beta"), b, "{file}");
+            assert_eq!(&a.replace("onyx", "jade"), b, "{file}");
         }
     }
 

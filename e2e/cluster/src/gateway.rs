@@ -42,8 +42,18 @@ pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
     cluster
         .helm_with_deadline(
             &[
-                "upgrade", "--install", "eg", &chart, "--namespace", GATEWAY_NAMESPACE, "--create-namespace",
-                "--values", &values, "--wait", "--timeout", "4m",
+                "upgrade",
+                "--install",
+                "eg",
+                &chart,
+                "--namespace",
+                GATEWAY_NAMESPACE,
+                "--create-namespace",
+                "--values",
+                &values,
+                "--wait",
+                "--timeout",
+                "4m",
             ],
             Duration::from_mins(5),
         )

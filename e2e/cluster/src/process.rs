@@ -51,7 +51,9 @@ impl ProcessRecord {
             return false;
         }
         let now = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok();
-        now.as_deref().and_then(stat).is_some_and(|(start, state)| start == self.start_time && !matches!(state, 'Z' | 'X'))
+        now.as_deref()
+            .and_then(stat)
+            .is_some_and(|(start, state)| start == self.start_time && !matches!(state, 'Z' | 'X'))
     }
 
     /// Sends a signal if exactly this process is still running.

@@ -13,11 +13,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Resource as _, ResourceExt as _,
     api::{DeleteParams, ObjectMeta, PostParams},
-    runtime::{
-        Controller,
-        controller::Action,
-        watcher,
-    },
+    runtime::{Controller, controller::Action, watcher},
 };
 
 use crate::{
@@ -43,10 +39,13 @@ pub async fn run(paths: &Paths) -> Result<()> {
     let client = client_of(&paths::read(&paths.file("admin.kubeconfig"))?).await?;
     let context = Arc::new(Context { client: client.clone(), folder: paths.file("volumes") });
     fs::create_dir_all(&context.folder).doing(|| "create the folder of volumes".into())?;
-    let claims = Controller::new(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default())
-        .run(provision, retry, Arc::clone(&context));
-    let volumes = Controller::new(Api::<PersistentVolume>::all(client), watcher::Config::default())
-        .run(reclaim, retry, context);
+    let claims = Controller::new(Api::<PersistentVolumeClaim>::all(client.clone()), watcher::Config::default()).run(
+        provision,
+        retry,
+        Arc::clone(&context),
+    );
+    let volumes =
+        Controller::new(Api::<PersistentVolume>::all(client), watcher::Config::default()).run(reclaim, retry, context);
     tokio::join!(claims.for_each(|_| async {}), volumes.for_each(|_| async {}));
     Ok(())
 }
@@ -77,7 +76,9 @@ async fn provision(claim: Arc<PersistentVolumeClaim>, context: Arc<Context>) -> 
 fn volume_for(claim: &PersistentVolumeClaim, folder: &std::path::Path) -> Option<PersistentVolume> {
     let spec = claim.spec.as_ref()?;
     let wanted = claim.annotations().get(WANTED_FROM).is_some_and(|name| name == PROVISIONER);
-    if !wanted || spec.volume_name.as_ref().is_some_and(|name| !name.is_empty()) || claim.meta().deletion_timestamp.is_some()
+    if !wanted
+        || spec.volume_name.as_ref().is_some_and(|name| !name.is_empty())
+        || claim.meta().deletion_timestamp.is_some()
     {
         return None;
     }
@@ -121,7 +122,8 @@ fn volume_for(claim: &PersistentVolumeClaim, folder: &std::path::Path) -> Option
 async fn reclaim(volume: Arc<PersistentVolume>, context: Arc<Context>) -> Result<Action> {
     let ours = volume.annotations().get(PROVISIONED_BY).is_some_and(|name| name == PROVISIONER);
     let released = volume.status.as_ref().and_then(|status| status.phase.as_deref()) == Some("Released");
-    let delete = volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()) == Some("Delete");
+    let delete =
+        volume.spec.as_ref().and_then(|spec| spec.persistent_volume_reclaim_policy.as_deref()) == Some("Delete");
     if !(ours && released && delete) || volume.meta().deletion_timestamp.is_some() {
         return Ok(Action::await_change());
     }

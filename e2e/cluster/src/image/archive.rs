@@ -198,7 +198,12 @@ fn write_layout(
 ) -> io::Result<()> {
     let mut tar = Builder::new(io::BufWriter::with_capacity(1 << 20, out.as_file()));
     let blob = |digest: &str| format!("blobs/{}", digest.replace(':', "/"));
-    append(&mut tar, "oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#.len() as u64, &br#"{"imageLayoutVersion":"1.0.0"}"#[..])?;
+    append(
+        &mut tar,
+        "oci-layout",
+        br#"{"imageLayoutVersion":"1.0.0"}"#.len() as u64,
+        &br#"{"imageLayoutVersion":"1.0.0"}"#[..],
+    )?;
     append(&mut tar, "index.json", index.len() as u64, index)?;
     for (digest, content) in documents {
         append(&mut tar, &blob(digest), content.len() as u64, content.as_slice())?;

@@ -32,7 +32,16 @@ const JAVA_MODULES: &str = "java.base,java.desktop,java.logging,java.management,
      java.sql,java.xml,jdk.crypto.ec,jdk.management,jdk.net,jdk.unsupported,jdk.zipfs,jdk.security.auth";
 /// Native libraries of `java.desktop`: no server draws, and they would bring a window system's libraries along.
 const JAVA_DESKTOP_LIBRARIES: [&str; 11] = [
-    "awt", "awt_headless", "awt_xawt", "jawt", "fontmanager", "freetype", "javajpeg", "jsound", "lcms", "mlib_image",
+    "awt",
+    "awt_headless",
+    "awt_xawt",
+    "jawt",
+    "fontmanager",
+    "freetype",
+    "javajpeg",
+    "jsound",
+    "lcms",
+    "mlib_image",
     "splashscreen",
 ];
 /// How many archives of a name are kept in the cache.
@@ -66,9 +75,7 @@ pub async fn build(recipe: Recipe) -> Result<Archive> {
         Recipe::EnvoyGateway => envoy_gateway().await,
         Recipe::Postgresql => postgresql().await,
         Recipe::Kafka => kafka().await,
-        Recipe::Operator => {
-            program("operator", &target("paddock-operator")?, "/paddock-operator", Vec::new()).await
-        }
+        Recipe::Operator => program("operator", &target("paddock-operator")?, "/paddock-operator", Vec::new()).await,
         Recipe::Platform => {
             let links = COMPONENTS.iter().map(|name| (format!("/paddock-{name}"), "/paddock".to_owned())).collect();
             program("platform", &target("paddock")?, "/paddock", links).await
