@@ -16,6 +16,8 @@ pub enum Start {
     Beginning,
     /// With what comes now.
     End,
+    /// With the last few records of each partition, at most this many.
+    Tail(u32),
 }
 
 /// A step of following.
@@ -72,6 +74,10 @@ impl Follower {
                     Start::Beginning => Offset::Beginning,
                     // Pinned now, so that nothing written after this call is missed.
                     Start::End => Offset::Offset(probe.fetch_watermarks(&name, partition, ANSWER)?.1),
+                    Start::Tail(count) => {
+                        let (low, high) = probe.fetch_watermarks(&name, partition, ANSWER)?;
+                        Offset::Offset((high - i64::from(count)).max(low))
+                    },
                 };
                 assignment.add_partition_offset(&name, partition, offset)?;
             }

@@ -1,0 +1,417 @@
+//! The simulated world: which match is in which slot, and what is said about it.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+use paddock_events::{
+    BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedMarket, FeedMessage, Fixture, MarketResult, MarketStatus,
+    Named, OddsChange, Score, Side, SportEventStatus,
+};
+use paddock_service::Settings;
+use uuid::Uuid;
+
+use super::draw::Draw;
+use super::matches::{self, Goals, RealMatch, TableError};
+use super::plan::{self, Pace, Step};
+use super::prices::{self, Means, PriceError, SimulatedLine};
+
+/// Producer of prices in play.
+pub(super) const LIVE: u32 = 1;
+/// Producer of prices before the kick-off.
+pub(super) const PRE_MATCH: u32 = 3;
+/// Slots are counted from 2026-01-01T00:00:00Z, ms.
+const EPOCH: i64 = 1_767_225_600_000;
+
+/// What a world depends on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorldSettings {
+    /// Seed of everything that is drawn.
+    pub seed: u64,
+    /// Match minutes per real minute.
+    pub speed: u32,
+    /// Seconds between two kick-offs.
+    pub kickoff_seconds: u32,
+    /// How long before its kick-off a fixture appears, minutes.
+    pub horizon_minutes: u32,
+}
+
+impl Default for WorldSettings {
+    fn default() -> Self {
+        Self { seed: 2024, speed: 20, kickoff_seconds: 60, horizon_minutes: 20 }
+    }
+}
+
+impl WorldSettings {
+    /// Reads `SIM_SEED`, `SIM_SPEED`, `SIM_KICKOFF_SECONDS`, `SIM_HORIZON_MINUTES`.
+    pub fn read(settings: &mut Settings) -> Self {
+        let usual = Self::default();
+        let read = Self {
+            seed: settings.get("SIM_SEED", usual.seed),
+            speed: settings.get("SIM_SPEED", usual.speed),
+            kickoff_seconds: settings.get("SIM_KICKOFF_SECONDS", usual.kickoff_seconds),
+            horizon_minutes: settings.get("SIM_HORIZON_MINUTES", usual.horizon_minutes),
+        };
+        if !(1..=120).contains(&read.speed) {
+            settings.reject("SIM_SPEED must be from 1 to 120");
+        }
+        if !(10..=3600).contains(&read.kickoff_seconds) {
+            settings.reject("SIM_KICKOFF_SECONDS must be from 10 to 3600");
+        }
+        if !(1..=240).contains(&read.horizon_minutes) {
+            settings.reject("SIM_HORIZON_MINUTES must be from 1 to 240");
+        }
+        read
+    }
+}
+
+/// The world cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub enum WorldError {
+    /// The table of matches is broken.
+    #[error(transparent)]
+    Table(#[from] TableError),
+    /// Prices cannot be made.
+    #[error(transparent)]
+    Price(#[from] PriceError),
+}
+
+/// Something that is said at a time, for good.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Said {
+    /// When, ms since 1970 UTC.
+    pub at: i64,
+    /// The same each time it is asked for.
+    pub id: Uuid,
+    /// The message.
+    pub message: FeedMessage,
+}
+
+/// A function from time to messages.
+#[derive(Debug)]
+pub struct World {
+    settings: WorldSettings,
+    matches: Vec<RealMatch>,
+    lines: Vec<SimulatedLine>,
+    /// Fitted once per match of the table.
+    means: Mutex<HashMap<usize, Means>>,
+}
+
+/// One played match.
+struct Slot<'a> {
+    number: u64,
+    kickoff: i64,
+    row: usize,
+    real: &'a RealMatch,
+    steps: Vec<(i64, Step)>,
+}
+
+impl World {
+    /// The world of some settings.
+    pub fn new(settings: WorldSettings) -> Result<Self, WorldError> {
+        Ok(Self { settings, matches: matches::read()?, lines: prices::lines()?, means: Mutex::default() })
+    }
+
+    fn pace(&self) -> Pace {
+        Pace { minute_ms: 60_000 / i64::from(self.settings.speed.max(1)) }
+    }
+
+    fn horizon_ms(&self) -> i64 {
+        i64::from(self.settings.horizon_minutes) * 60_000
+    }
+
+    fn interval_ms(&self) -> i64 {
+        i64::from(self.settings.kickoff_seconds.max(1)) * 1_000
+    }
+
+    /// From the kick-off to the last step of a match.
+    fn length_ms(&self) -> i64 {
+        self.pace().at(plan::MINUTES) + 2 * plan::CONFIRM
+    }
+
+    /// Slots with a step in (after, until].
+    fn slots(&self, after: i64, until: i64) -> impl Iterator<Item = Slot<'_>> {
+        let first = (after - self.length_ms() - EPOCH).div_euclid(self.interval_ms()).max(0);
+        let last = (until + self.horizon_ms() - EPOCH).div_euclid(self.interval_ms());
+        (first..=last).filter_map(|number| self.slot(u64::try_from(number).ok()?))
+    }
+
+    /// Match days follow each other: each plays the whole table in an order of its own.
+    fn slot(&self, number: u64) -> Option<Slot<'_>> {
+        let size = self.matches.len() as u64;
+        let (day, place) = (number.checked_div(size)?, number.checked_rem(size)?);
+        let mut order: Vec<usize> = (0..self.matches.len()).collect();
+        Draw::at(self.settings.seed, [1, day]).shuffle(&mut order);
+        let row = order.get(usize::try_from(place).ok()?).copied()?;
+        let real = self.matches.get(row)?;
+        let kickoff = EPOCH + i64::try_from(number).ok()? * self.interval_ms();
+        let mut draw = Draw::at(self.settings.seed, [2, number]);
+        let steps = plan::plan(real, &mut draw, self.pace(), self.horizon_ms());
+        Some(Slot { number, kickoff, row, real, steps })
+    }
+
+    /// Everything a producer says in (after, until], in order of time. What only refreshes prices is left out where a later refresh
+    /// of the same match follows before `thin_before`: nobody who catches up needs it.
+    pub fn said(&self, after: i64, until: i64, thin_before: i64, product: Option<u32>) -> Result<Vec<Said>, PriceError> {
+        let mut all = Vec::new();
+        for slot in self.slots(after, until) {
+            let within = |at: i64| slot.kickoff + at > after && slot.kickoff + at <= until;
+            let newest_old = slot
+                .steps
+                .iter()
+                .rposition(|(at, step)| step.is_refresh() && within(*at) && slot.kickoff + at < thin_before);
+            for (number, (at, step)) in slot.steps.iter().enumerate() {
+                let old = step.is_refresh() && slot.kickoff + at < thin_before && Some(number) != newest_old;
+                if within(*at) && !old {
+                    self.render(&slot, number, *at, *step, product, &mut all)?;
+                }
+            }
+        }
+        all.sort_by_key(|said| said.at);
+        Ok(all)
+    }
+
+    /// The present state: what a producer that lost everything needs to know at a time.
+    pub fn snapshot(&self, now: i64, product: u32) -> Result<Vec<Said>, PriceError> {
+        self.said(now - self.length_ms() - self.horizon_ms(), now, now, Some(product))
+    }
+
+    fn means(&self, slot: &Slot<'_>) -> Result<Means, PriceError> {
+        let mut fitted = self.means.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(means) = fitted.get(&slot.row) {
+            return Ok(*means);
+        }
+        let means = Means::of(slot.real)?;
+        fitted.insert(slot.row, means);
+        Ok(means)
+    }
+
+    fn render(
+        &self,
+        slot: &Slot<'_>,
+        number: usize,
+        at: i64,
+        step: Step,
+        product: Option<u32>,
+        all: &mut Vec<Said>,
+    ) -> Result<(), PriceError> {
+        let speaker = match step {
+            Step::Fixture | Step::PreMatch(_) | Step::HandOver => PRE_MATCH,
+            _ => LIVE,
+        };
+        if product.is_some_and(|wanted| wanted != speaker) {
+            return Ok(());
+        }
+        let at = slot.kickoff + at;
+        let said = Event { world: self, slot, at, speaker };
+        let message = match step {
+            Step::Fixture => said.fixture(),
+            Step::PreMatch(round) => {
+                let draw = Draw::at(self.settings.seed, [3 + u64::from(round), slot.number]);
+                said.odds(None, prices::before(&self.lines, slot.real, self.means(slot)?, draw, round)?)
+            },
+            Step::HandOver => said.odds(None, prices::closed(&self.lines, MarketStatus::HandedOver)),
+            Step::Play(minute, score) => {
+                let markets = prices::in_play(&self.lines, self.means(slot)?, minute, score)?;
+                said.odds(Some((EventStatus::Live, score, Some(minute))), markets)
+            },
+            Step::Clock(minute, score) => said.odds(Some((EventStatus::Live, score, Some(minute))), Vec::new()),
+            Step::Stop => said.stop(),
+            Step::Goal(minute, from, to) => {
+                let mut markets = prices::in_play(&self.lines, self.means(slot)?, minute, to)?;
+                markets.extend(prices::closed(&prices::decided(&self.lines, from, to)?, MarketStatus::Settled));
+                said.odds(Some((EventStatus::Live, to, Some(minute))), markets)
+            },
+            Step::Decided(from, to) => {
+                let decided = prices::decided(&self.lines, from, to)?;
+                if decided.is_empty() {
+                    return Ok(());
+                }
+                said.settlement(1, prices::results(&decided, to)?)
+            },
+            Step::End => {
+                let markets = prices::closed(&self.lines, MarketStatus::Settled);
+                said.odds(Some((EventStatus::Ended, slot.real.full, None)), markets)
+            },
+            Step::Scouted => {
+                let open = prices::open(&self.lines, slot.real.full)?;
+                said.settlement(1, prices::results(&open, slot.real.full)?)
+            },
+            Step::Confirmed => said.settlement(2, prices::results(&self.lines, slot.real.full)?),
+            Step::Closed => said.odds(Some((EventStatus::Closed, slot.real.full, None)), Vec::new()),
+        };
+        all.push(Said { at, id: said.id(number), message });
+        Ok(())
+    }
+
+    /// Differs between worlds, so that an event id never means two matches.
+    fn world_number(&self) -> u64 {
+        let WorldSettings { seed, speed, kickoff_seconds, horizon_minutes } = self.settings;
+        let mut draw = Draw::at(seed, [u64::from(speed) << 32 | u64::from(kickoff_seconds), u64::from(horizon_minutes)]);
+        1_000 + draw.below(9_000)
+    }
+}
+
+/// What is said about one match at one time.
+struct Event<'a> {
+    world: &'a World,
+    slot: &'a Slot<'a>,
+    at: i64,
+    speaker: u32,
+}
+
+impl Event<'_> {
+    fn event_id(&self) -> String {
+        format!("sim:match:{}{:07}", self.world.world_number(), self.slot.number)
+    }
+
+    /// A UUID v7 of the time, the rest drawn: the same each time.
+    fn id(&self, number: usize) -> Uuid {
+        let mut draw = Draw::at(self.world.world_number(), [self.slot.number, number as u64]);
+        let mut random = [0_u8; 10];
+        let drawn = draw.next().to_be_bytes().into_iter().chain(draw.next().to_be_bytes());
+        for (slot, byte) in random.iter_mut().zip(drawn) {
+            *slot = byte;
+        }
+        let millis = u64::try_from(self.at).unwrap_or(0);
+        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
+    }
+
+    fn fixture(&self) -> FeedMessage {
+        let real = self.slot.real;
+        let team = |name: &str, side| Competitor { id: format!("sim:competitor:{}", slug(name)), name: name.to_owned(), side };
+        FeedMessage::Fixture(Fixture {
+            product: self.speaker,
+            event_id: self.event_id(),
+            timestamp: self.at,
+            start_time: self.slot.kickoff,
+            sport: Named { id: "sr:sport:1".to_owned(), name: "Soccer".to_owned() },
+            category: Named { id: format!("sim:category:{}", slug(&real.country)), name: real.country.clone() },
+            tournament: Named { id: format!("sim:tournament:{}", slug(&real.league)), name: real.league.clone() },
+            competitors: vec![team(&real.home, Side::Home), team(&real.away, Side::Away)],
+            status: EventStatus::NotStarted,
+        })
+    }
+
+    fn odds(&self, state: Option<(EventStatus, Goals, Option<u16>)>, markets: Vec<FeedMarket>) -> FeedMessage {
+        FeedMessage::OddsChange(OddsChange {
+            product: self.speaker,
+            event_id: self.event_id(),
+            timestamp: self.at,
+            request_id: None,
+            sport_event_status: state.map(|(status, score, minute)| SportEventStatus {
+                status,
+                score: Score { home: score.home, away: score.away },
+                clock: minute.map(|minute| Clock { minute }),
+            }),
+            markets,
+        })
+    }
+
+    fn stop(&self) -> FeedMessage {
+        FeedMessage::BetStop(BetStop {
+            product: self.speaker,
+            event_id: self.event_id(),
+            timestamp: self.at,
+            request_id: None,
+            groups: vec!["all".to_owned()],
+            market_status: MarketStatus::Suspended,
+        })
+    }
+
+    fn settlement(&self, certainty: u8, markets: Vec<MarketResult>) -> FeedMessage {
+        FeedMessage::BetSettlement(BetSettlement {
+            product: self.speaker,
+            event_id: self.event_id(),
+            timestamp: self.at,
+            request_id: None,
+            certainty,
+            markets,
+        })
+    }
+}
+
+/// Lower case, letters and digits, words joined by hyphens.
+fn slug(name: &str) -> String {
+    let words = name.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const NOON: i64 = EPOCH + 90 * 86_400_000;
+
+    fn world() -> World {
+        World::new(WorldSettings::default()).unwrap()
+    }
+
+    #[test]
+    fn two_worlds_of_the_same_settings_say_the_same() {
+        let (one, other) = (world(), world());
+        let said = one.said(NOON, NOON + 120_000, 0, None).unwrap();
+        assert!(!said.is_empty());
+        assert_eq!(said, other.said(NOON, NOON + 120_000, 0, None).unwrap());
+    }
+
+    /// A restart may ask in other pieces; together they are the same.
+    #[test]
+    fn time_can_be_cut_anywhere() {
+        let world = world();
+        let whole = world.said(NOON, NOON + 60_000, 0, None).unwrap();
+        let mut parts = Vec::new();
+        for piece in 0..8 {
+            parts.extend(world.said(NOON + piece * 7_500, NOON + (piece + 1) * 7_500, 0, None).unwrap());
+        }
+        assert_eq!(whole, parts);
+        let ids: BTreeSet<Uuid> = whole.iter().map(|said| said.id).collect();
+        assert_eq!(ids.len(), whole.len());
+    }
+
+    #[test]
+    fn there_is_always_a_kickoff_within_minutes_and_play_under_way() {
+        let world = world();
+        for hour in 0..3 {
+            let now = NOON + hour * 3_600_000;
+            let fixtures = world.snapshot(now, PRE_MATCH).unwrap();
+            let next = fixtures.iter().filter_map(|said| match &said.message {
+                FeedMessage::Fixture(fixture) if fixture.start_time > now => Some(fixture.start_time - now),
+                _ => None,
+            });
+            let waits: Vec<i64> = next.collect();
+            assert!(waits.iter().min().is_some_and(|wait| *wait <= 60_000), "{waits:?}");
+            assert!(waits.len() >= 19);
+        }
+    }
+
+    /// Who catches up hears every stop and result, and the newest price.
+    #[test]
+    fn thinning_leaves_out_prices_only() {
+        let world = world();
+        let until = NOON + 600_000;
+        let (all, thin) = (
+            world.said(NOON, until, 0, Some(LIVE)).unwrap(),
+            world.said(NOON, until, until, Some(LIVE)).unwrap(),
+        );
+        assert!(thin.len() * 3 < all.len(), "{} of {}", thin.len(), all.len());
+        let facts = |list: &[Said]| -> Vec<Uuid> {
+            list.iter().filter(|said| !matches!(said.message, FeedMessage::OddsChange(_))).map(|said| said.id).collect()
+        };
+        assert_eq!(facts(&all), facts(&thin));
+        let last_price = |list: &[Said]| -> HashMap<String, Uuid> {
+            list.iter()
+                .filter(|said| matches!(said.message, FeedMessage::OddsChange(_)))
+                .map(|said| (said.message.event_id().to_owned(), said.id))
+                .collect()
+        };
+        assert_eq!(last_price(&all), last_price(&thin));
+    }
+
+    #[test]
+    fn another_seed_is_another_world() {
+        let other = World::new(WorldSettings { seed: 5, ..WorldSettings::default() }).unwrap();
+        assert_ne!(world().world_number(), other.world_number());
+    }
+}
