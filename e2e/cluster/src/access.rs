@@ -84,15 +84,18 @@ fn parse(value: Option<&str>) -> Result<bool> {
 
 /// How to bring images to a cluster that is not ours.
 pub fn push_instead(images: &[Archive]) -> String {
-    let mut text = String::from(
-        "CLUSTER=current pulls images from a registry: push them there and name them in the chart's values, for example",
-    );
-    for image in images {
-        let name = image.reference.trim_start_matches("paddock.local/");
-        text.push_str(&format!("\n  skopeo copy oci-archive:{} docker://REGISTRY/{name}", image.file.display()));
-    }
-    text.push_str("\n(kind: `kind load image-archive FILE`; minikube: `minikube image load FILE`)");
-    text
+    let copies: Vec<_> = images
+        .iter()
+        .map(|image| {
+            let name = image.reference.trim_start_matches("paddock.local/");
+            format!("\n  skopeo copy oci-archive:{} docker://REGISTRY/{name}", image.file.display())
+        })
+        .collect();
+    format!(
+        "CLUSTER=current pulls images from a registry: push them there and name them in the chart's values, for example\
+         {}\n(kind: `kind load image-archive FILE`; minikube: `minikube image load FILE`)",
+        copies.concat()
+    )
 }
 
 fn own(program: &str) -> Result<Run> {

@@ -114,14 +114,13 @@ impl Cluster {
         tools::ensure(&NEEDED, progress).await?;
         let _lock = tools::lock(paths.lock_file()?, name, progress).await?;
 
-        let record = match Self::usable(&paths).await? {
-            Some(record) => record,
-            None => {
-                if anything_left(&paths)? {
-                    progress.step("clear away what an earlier run left", clean(&paths)).await?;
-                }
-                progress.step("certificates, configuration, network", Self::prepare(&paths)).await?
+        let record = if let Some(record) = Self::usable(&paths).await? {
+            record
+        } else {
+            if anything_left(&paths)? {
+                progress.step("clear away what an earlier run left", clean(&paths)).await?;
             }
+            progress.step("certificates, configuration, network", Self::prepare(&paths)).await?
         };
         if record.versions != tools::versions()? {
             progress.note("this cluster runs older versions of its tools; `down` and `up` brings the newer ones");

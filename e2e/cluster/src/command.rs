@@ -34,7 +34,7 @@ impl Run {
             env: Vec::new(),
             dir: None,
             stdin: None,
-            deadline: Duration::from_secs(120),
+            deadline: Duration::from_mins(2),
         }
     }
 

@@ -1,27 +1,32 @@
 //! The apiserver for tests of controllers, with the real programs.
+#![allow(clippy::unwrap_used, reason = "helpers of tests")]
 
-use std::{fs, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use paddock_cluster::apiserver::Apiserver;
 
 /// The processes whose command line names this folder.
 fn processes_of(folder: &str) -> Vec<String> {
-    let commands =
-        fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let commands = entries.filter_map(|entry| fs::read(entry.path().join("cmdline")).ok());
     commands
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
         .filter(|line| line.contains(folder))
         .collect()
 }
 
-fn folder_of(kubeconfig: PathBuf) -> String {
+fn folder_of(kubeconfig: &Path) -> String {
     kubeconfig.parent().unwrap().to_string_lossy().into_owned()
 }
 
 #[tokio::test]
 async fn it_serves_and_leaves_nothing() {
     let apiserver = Apiserver::start().await.unwrap();
-    let folder = folder_of(apiserver.kubeconfig());
+    let folder = folder_of(&apiserver.kubeconfig());
     let version = apiserver.client().await.unwrap().apiserver_version().await.unwrap();
     assert_eq!(version.git_version, "v1.36.3");
     apiserver.apply("{apiVersion: v1, kind: Namespace, metadata: {name: a}}").await.unwrap();
@@ -56,7 +61,7 @@ fn a_panic_ends_the_processes_and_a_thread_that_ended_does_not() {
     });
     // The thread that started it is gone now; the apiserver must not be.
     let apiserver = started.join().unwrap();
-    let folder = folder_of(apiserver.kubeconfig());
+    let folder = folder_of(&apiserver.kubeconfig());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let answer = runtime.block_on(async {
         tokio::time::timeout(Duration::from_secs(10), apiserver.kubectl(&["get", "--raw", "/readyz"])).await

@@ -36,5 +36,5 @@ SQL
 pg_ctl --pgdata="$PGDATA" --wait --silent --mode=fast stop
 
 exec postgres -D "$PGDATA" -k /tmp -c listen_addresses='*' -c max_connections="${MAX_CONNECTIONS:-300}" \
-    -c shared_buffers=64MB -c fsync=on -c password_encryption=scram-sha-256 -c log_min_messages=warning \
+    -c shared_buffers=64MB -c fsync=on -c jit=off -c password_encryption=scram-sha-256 -c log_min_messages=warning \
     -c ssl=on -c ssl_cert_file=/tls/tls.crt -c ssl_key_file=/tls/tls.key -c ssl_min_protocol_version=TLSv1.2
