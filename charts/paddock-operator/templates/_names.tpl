@@ -9,3 +9,22 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version }}
 app.kubernetes.io/name: paddock-operator
 app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
+{{- define "paddock-operator.args" -}}
+- --log={{ .Values.logLevel }}
+- --gateway={{ .Values.gateway.name }}
+- --gateway-namespace={{ .Values.gateway.namespace }}
+- --gateway-proxy-namespace={{ .Values.gateway.proxyNamespace | default .Values.gateway.namespace }}
+- --prometheus-namespace={{ .Values.prometheus.namespace }}
+- --dns-namespace={{ .Values.network.dnsNamespace }}
+- --service-subnet={{ .Values.network.serviceSubnet }}
+- --pod-subnet={{ .Values.network.podSubnet }}
+{{- with .Values.domainCa.secretName }}
+- --domain-ca-secret={{ . }}
+{{- end }}
+{{- with .Values.otlpEndpoint }}
+- --otlp-endpoint={{ . }}
+{{- end }}
+{{- range .Values.registries }}
+- --registry={{ . }}
+{{- end }}
+{{- end }}

@@ -35,9 +35,13 @@ async fn main() -> Result<()> {
 }
 
 fn announce() {
-    println!("This brings up a real Kubernetes on this machine in a network namespace of its own, the operator, two databases");
+    println!(
+        "This brings up a real Kubernetes on this machine in a network namespace of its own, the operator, two databases"
+    );
     println!("servers, two brokers and three tenants, and then plays a customer's afternoon.");
-    println!("  time    first run about 35 minutes on 2 cores (Kubernetes, containerd, Envoy Gateway are built from source),");
+    println!(
+        "  time    first run about 35 minutes on 2 cores (Kubernetes, containerd, Envoy Gateway are built from source),"
+    );
     println!("          later runs 2 to 6 minutes, most of it the match that is bet on");
     println!("  disk    about 12 GB of caches and images    memory  below 8 GiB while it runs");
     println!("  leaves  a running cluster; `make demo-down` removes it\n");
@@ -62,8 +66,12 @@ async fn afternoon(installation: &Installation) -> Result<()> {
     say("offer", format!("{}, home win at {}", found.name, found.selection.odds));
 
     let ticket = play::bet(&bettor, "10.00", &found.selection).await?;
-    let id = paddock_demo::bettor::text(&ticket, "/ticketId").with_context(|| format!("the bet was refused: {ticket}"))?;
-    say("bet 10.00 EUR", format!("{} (ticket {id}, could pay {})", text(&ticket, "/status"), text(&ticket, "/potentialPayout")));
+    let id =
+        paddock_demo::bettor::text(&ticket, "/ticketId").with_context(|| format!("the bet was refused: {ticket}"))?;
+    say(
+        "bet 10.00 EUR",
+        format!("{} (ticket {id}, could pay {})", text(&ticket, "/status"), text(&ticket, "/potentialPayout")),
+    );
     anyhow::ensure!(text(&ticket, "/status") == "accepted", "the bet was not accepted: {ticket}");
     say("wallet", balance(&bettor.wallet().await?));
 
@@ -71,7 +79,10 @@ async fn afternoon(installation: &Installation) -> Result<()> {
     prices_and_bet_stop(&brand, &bettor, &found).await?;
 
     let settled = play::settled(&bettor, &id, Duration::from_mins(12)).await?;
-    say("full time, settlement", format!("{} pays {}", text(&settled, "/bets/0/result"), text(&settled, "/bets/0/payout")));
+    say(
+        "full time, settlement",
+        format!("{} pays {}", text(&settled, "/bets/0/result"), text(&settled, "/bets/0/payout")),
+    );
     say("wallet", balance(&bettor.wallet().await?));
     let entries = bettor.entries().await?;
     for entry in entries.get("entries").and_then(Value::as_array).into_iter().flatten() {
@@ -80,15 +91,27 @@ async fn afternoon(installation: &Installation) -> Result<()> {
     Ok(())
 }
 
-async fn suspend(installation: &Installation, bettor: &paddock_demo::bettor::Bettor, selection: &paddock_demo::bettor::Selection) -> Result<()> {
+async fn suspend(
+    installation: &Installation,
+    bettor: &paddock_demo::bettor::Bettor,
+    selection: &paddock_demo::bettor::Selection,
+) -> Result<()> {
     installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await?;
-    let (after, code, accepted) = play::until_refused(bettor, "0.50", selection, Instant::now(), Duration::from_secs(20)).await?;
-    say("kubectl patch: suspend", format!("a bet is refused ({code}) {} ms after it, {accepted} accepted before", after.as_millis()));
+    let (after, code, accepted) =
+        play::until_refused(bettor, "0.50", selection, Instant::now(), Duration::from_secs(20)).await?;
+    say(
+        "kubectl patch: suspend",
+        format!("a bet is refused ({code}) {} ms after it, {accepted} accepted before", after.as_millis()),
+    );
     installation.set_market_state("acme-prod", "soccer-match-result", "Open").await
 }
 
 /// Watches the event: prices move, the match begins, the feed stops bets before a goal or at the end.
-async fn prices_and_bet_stop(brand: &paddock_demo::bettor::Brand, bettor: &paddock_demo::bettor::Bettor, found: &play::Found) -> Result<()> {
+async fn prices_and_bet_stop(
+    brand: &paddock_demo::bettor::Brand,
+    bettor: &paddock_demo::bettor::Bettor,
+    found: &play::Found,
+) -> Result<()> {
     let (mut stream, _) = play::watch(brand, None, &format!("event:{}", found.event)).await?;
     say("stream", format!("watching {}", found.name));
     let (mut moves, mut last) = (0_u32, String::new());
@@ -99,7 +122,13 @@ async fn prices_and_bet_stop(brand: &paddock_demo::bettor::Brand, bettor: &paddo
             if line.get("marketId").and_then(Value::as_u64) != Some(1) {
                 continue;
             }
-            let prices: Vec<String> = line.get("outcomes").and_then(Value::as_array).into_iter().flatten().map(|outcome| text(outcome, "/odds")).collect();
+            let prices: Vec<String> = line
+                .get("outcomes")
+                .and_then(Value::as_array)
+                .into_iter()
+                .flatten()
+                .map(|outcome| text(outcome, "/odds"))
+                .collect();
             let now = prices.join(" / ");
             if now != last {
                 moves += 1;
@@ -108,7 +137,10 @@ async fn prices_and_bet_stop(brand: &paddock_demo::bettor::Brand, bettor: &paddo
                 }
                 last = now;
             }
-            if text(line, "/phase") == "live" && text(line, "/status") == "suspended" && text(line, "/suspendedBy") == "feed" {
+            if text(line, "/phase") == "live"
+                && text(line, "/status") == "suspended"
+                && text(line, "/suspendedBy") == "feed"
+            {
                 let answer = play::bet(bettor, "0.50", &found.selection).await?;
                 if text(&answer, "/status") != "accepted" {
                     say("feed's bet stop", format!("a bet is refused ({})", play::code(&answer)));
@@ -129,7 +161,10 @@ fn text(value: &Value, pointer: &str) -> String {
 }
 
 fn balance(wallet: &Value) -> String {
-    play::amounts(wallet, "EUR").map_or_else(|| wallet.to_string(), |(available, held, at_stake)| format!("available {available}, held {held}, at stake {at_stake} EUR"))
+    play::amounts(wallet, "EUR").map_or_else(
+        || wallet.to_string(),
+        |(available, held, at_stake)| format!("available {available}, held {held}, at stake {at_stake} EUR"),
+    )
 }
 
 fn farewell(installation: &Installation, name: &str, start: Instant) {
@@ -144,6 +179,8 @@ fn farewell(installation: &Installation, name: &str, start: Instant) {
     println!("  kubectl get tenants,bsvc,mkt,dbc -A");
     println!("  kubectl describe tenant acme");
     println!("  kubectl explain market.spec.margin");
-    println!("  kubectl -n acme-prod patch mkt soccer-match-result --type merge -p '{{\"spec\":{{\"state\":\"Suspended\"}}}}'");
+    println!(
+        "  kubectl -n acme-prod patch mkt soccer-match-result --type merge -p '{{\"spec\":{{\"state\":\"Suspended\"}}}}'"
+    );
     println!("  make demo-down");
 }

@@ -54,7 +54,9 @@ impl PortForward {
             .spawn()?;
         let output = child.stdout.take().context("kubectl has an output")?;
         let mut lines = BufReader::new(output).lines();
-        let first = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await.context("kubectl port-forward did not start")??;
+        let first = tokio::time::timeout(Duration::from_secs(20), lines.next_line())
+            .await
+            .context("kubectl port-forward did not start")??;
         // "Forwarding from 127.0.0.1:40123 -> 8082"
         let local = first.as_deref().and_then(|line| line.split("127.0.0.1:").nth(1)?.split(' ').next()?.parse().ok());
         // The pipe stays open and is read, or kubectl would end at its next line.
@@ -78,14 +80,23 @@ pub struct Found {
 /// Looks for an event of a status (`not_started`, `live`) with an open line of a market id, the one that starts or started last first.
 pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> Result<Found> {
     wait::until(&format!("an event ({status}) with an open line of market {market}"), limit, || async {
-        let events = brand.get(&format!("/events?sport=soccer&status={status}"), None).await.map_err(|error| error.to_string())?;
+        let events = brand
+            .get(&format!("/events?sport=soccer&status={status}"), None)
+            .await
+            .map_err(|error| error.to_string())?;
         let events = events.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
         for event in &events {
             let Ok(id) = text(event, "/eventId") else { continue };
             let Ok(full) = brand.get(&format!("/events/{id}"), None).await else { continue };
             let lines = full.get("lines").and_then(Value::as_array).cloned().unwrap_or_default();
-            if let Some(selection) = lines.iter().filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market)).find_map(|line| open_selection(line, None)) {
-                let side = |n: usize| event.pointer(&format!("/competitors/{n}/name")).and_then(Value::as_str).unwrap_or("?").to_owned();
+            if let Some(selection) = lines
+                .iter()
+                .filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market))
+                .find_map(|line| open_selection(line, None))
+            {
+                let side = |n: usize| {
+                    event.pointer(&format!("/competitors/{n}/name")).and_then(Value::as_str).unwrap_or("?").to_owned()
+                };
                 let start = event.get("startTime").and_then(Value::as_i64).unwrap_or_default();
                 return Ok(Found { event: id, name: format!("{} – {}", side(0), side(1)), start, selection });
             }
@@ -153,12 +164,23 @@ pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<
 
 /// The code of a refusal: of the ticket, else of its first bet, else of the problem document.
 pub fn code(answer: &Value) -> String {
-    let pick = |pointer: &str| answer.pointer(pointer).and_then(Value::as_str).filter(|code| !code.is_empty()).map(str::to_owned);
-    pick("/code").or_else(|| pick("/bets/0/code")).or_else(|| pick("/bets/0/selections/0/code")).unwrap_or_else(|| answer.to_string())
+    let pick = |pointer: &str| {
+        answer.pointer(pointer).and_then(Value::as_str).filter(|code| !code.is_empty()).map(str::to_owned)
+    };
+    pick("/code")
+        .or_else(|| pick("/bets/0/code"))
+        .or_else(|| pick("/bets/0/selections/0/code"))
+        .unwrap_or_else(|| answer.to_string())
 }
 
 /// Bets until one is refused; answers the time from `since` to the refusal, its code, and how many were accepted meanwhile.
-pub async fn until_refused(bettor: &Bettor, stake: &str, selection: &Selection, since: Instant, limit: Duration) -> Result<(Duration, String, usize)> {
+pub async fn until_refused(
+    bettor: &Bettor,
+    stake: &str,
+    selection: &Selection,
+    since: Instant,
+    limit: Duration,
+) -> Result<(Duration, String, usize)> {
     let mut accepted = 0;
     while since.elapsed() < limit {
         let answer = bet(bettor, stake, selection).await?;
@@ -185,11 +207,14 @@ pub async fn settled(bettor: &Bettor, ticket: &str, limit: Duration) -> Result<V
 
 /// Amounts of one currency in a wallet: available, held, at stake, as decimal strings.
 pub fn amounts(wallet: &Value, currency: &str) -> Option<(String, String, String)> {
-    let entry = wallet.get("balances").or_else(|| wallet.get("wallets")).or(Some(wallet)).and_then(|list| match list {
-        Value::Array(items) => items.iter().find(|item| item.get("currency").and_then(Value::as_str) == Some(currency)).cloned(),
-        Value::Object(map) => map.get(currency).cloned(),
-        _ => None,
-    })?;
+    let entry =
+        wallet.get("balances").or_else(|| wallet.get("wallets")).or(Some(wallet)).and_then(|list| match list {
+            Value::Array(items) => {
+                items.iter().find(|item| item.get("currency").and_then(Value::as_str) == Some(currency)).cloned()
+            }
+            Value::Object(map) => map.get(currency).cloned(),
+            _ => None,
+        })?;
     let pick = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
     Some((pick("available")?, pick("held")?, pick("atStake")?))
 }

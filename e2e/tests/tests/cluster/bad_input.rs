@@ -56,7 +56,11 @@ fn an_unknown_release_says_so_and_recovers_when_it_comes() {
         // The image cannot be pulled: the service says which one.
         let services: Api<BettingService> = api(installation, "early-dev");
         let found = wait::until("BettingService idle", LIMIT, || async {
-            services.get_opt("idle").await.map_err(|e| e.to_string())?.ok_or_else(|| "the operator has not made it yet".to_owned())
+            services
+                .get_opt("idle")
+                .await
+                .map_err(|e| e.to_string())?
+                .ok_or_else(|| "the operator has not made it yet".to_owned())
         });
         found.await.unwrap();
         let message = condition(&services, "idle", "Ready", "False", Some("ImagePullFailed")).await;
@@ -81,7 +85,9 @@ fn an_unknown_release_says_so_and_recovers_when_it_comes() {
 fn a_namespace_that_is_not_ours_is_never_taken_over() {
     on_cluster(|installation| async move {
         let namespaces: Api<Namespace> = Api::all(installation.client.clone());
-        let foreign: Namespace = serde_json::from_value(json!({"metadata": {"name": "squat-dev", "labels": {"owner": "somebody"}}})).unwrap();
+        let foreign: Namespace =
+            serde_json::from_value(json!({"metadata": {"name": "squat-dev", "labels": {"owner": "somebody"}}}))
+                .unwrap();
         namespaces.create(&PostParams::default(), &foreign).await.unwrap();
         let tenants = tenants(installation);
         tenants.create(&PostParams::default(), &tenant("squat", "squat.localhost", "brand-2026.11.1")).await.unwrap();
@@ -100,7 +106,8 @@ fn an_unknown_component_in_overrides_is_named() {
         let tenants = tenants(installation);
         merge(&tenants, "platform", json!({"spec": {"suspended": false}})).await;
         let mut wrong = tenant("typo", "typo.localhost", "brand-2026.11.1");
-        wrong.spec.environments[0].services = serde_json::from_value(json!([{"name": "acount", "enabled": true}])).unwrap();
+        wrong.spec.environments[0].services =
+            serde_json::from_value(json!([{"name": "acount", "enabled": true}])).unwrap();
         tenants.create(&PostParams::default(), &wrong).await.unwrap();
         let message = condition(&tenants, "typo", "Ready", "False", None).await;
         assert!(message.contains("acount"), "{message}");

@@ -37,6 +37,21 @@ fn a_claim_deleted_while_pods_use_it_comes_back_with_its_data() {
 /// Tables in schema `app`, as the server's own superuser sees them.
 async fn count(installation: &paddock_demo::Installation, database: &str) -> i64 {
     let sql = "select count(*) from information_schema.tables where table_schema = 'app'";
-    let args = ["exec", "-n", "paddock-databases", "pg-prod-0", "--", "psql", "-h", "/tmp", "-U", "postgres", "-d", database, "-Atc", sql];
+    let args = [
+        "exec",
+        "-n",
+        "paddock-databases",
+        "pg-prod-0",
+        "--",
+        "psql",
+        "-h",
+        "/tmp",
+        "-U",
+        "postgres",
+        "-d",
+        database,
+        "-Atc",
+        sql,
+    ];
     installation.cluster.kubectl(&args).await.unwrap().trim().parse().unwrap()
 }

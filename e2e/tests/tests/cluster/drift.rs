@@ -12,7 +12,11 @@ use serde_json::json;
 
 async fn account(deployments: &Api<Deployment>) -> Deployment {
     let found = deployments.list(&ListParams::default().labels("paddock.bet/component=account")).await.unwrap();
-    found.items.into_iter().find(|deployment| deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0) > 0).expect("a Deployment of account")
+    found
+        .items
+        .into_iter()
+        .find(|deployment| deployment.status.as_ref().and_then(|s| s.ready_replicas).unwrap_or(0) > 0)
+        .expect("a Deployment of account")
 }
 
 #[test]
@@ -29,7 +33,11 @@ fn an_added_sidecar_and_environment_entry_are_removed() {
         wait::until("the sidecar and the entry are gone", LIMIT, || async {
             let pod = deployments.get(&name).await.map_err(|e| e.to_string())?.spec.unwrap().template.spec.unwrap();
             let sidecar = pod.containers.iter().any(|container| container.name == "miner");
-            let entry = pod.containers.iter().flat_map(|container| container.env.iter().flatten()).any(|entry| entry.name == "LD_PRELOAD");
+            let entry = pod
+                .containers
+                .iter()
+                .flat_map(|container| container.env.iter().flatten())
+                .any(|entry| entry.name == "LD_PRELOAD");
             if sidecar || entry { Err(format!("sidecar {sidecar}, entry {entry}")) } else { Ok(()) }
         })
         .await
@@ -41,7 +49,12 @@ fn an_added_sidecar_and_environment_entry_are_removed() {
 fn an_added_egress_rule_is_removed() {
     on_cluster(|installation| async move {
         let policies: Api<NetworkPolicy> = api(installation, "zenith-prod");
-        let policy = policies.list(&ListParams::default().labels("app.kubernetes.io/managed-by=paddock")).await.unwrap().items.remove(0);
+        let policy = policies
+            .list(&ListParams::default().labels("app.kubernetes.io/managed-by=paddock"))
+            .await
+            .unwrap()
+            .items
+            .remove(0);
         let name = policy.name_any();
         let before = policy.spec.clone();
         let patch = json!({"spec": {"policyTypes": ["Ingress", "Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}});
@@ -68,9 +81,13 @@ fn an_added_secret_key_is_removed() {
             .map(|secret| secret.name_any())
             .find(|name| name == "account-db-account")
             .expect("the binding of account");
-        secrets.patch(&name, &PatchParams::default(), &Patch::Merge(&json!({"stringData": {"backdoor": "x"}}))).await.unwrap();
+        secrets
+            .patch(&name, &PatchParams::default(), &Patch::Merge(&json!({"stringData": {"backdoor": "x"}})))
+            .await
+            .unwrap();
         wait::until("the key is gone", LIMIT, || async {
-            let keys: Vec<String> = secrets.get(&name).await.map_err(|e| e.to_string())?.data.unwrap_or_default().into_keys().collect();
+            let keys: Vec<String> =
+                secrets.get(&name).await.map_err(|e| e.to_string())?.data.unwrap_or_default().into_keys().collect();
             if keys.iter().any(|key| key == "backdoor") { Err(format!("{keys:?}")) } else { Ok(()) }
         })
         .await

@@ -1,5 +1,11 @@
 //! Everything on a real cluster: one installation, one test at a time.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test: its failure is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: its failure is the message"
+)]
 
 mod bad_input;
 mod betting;

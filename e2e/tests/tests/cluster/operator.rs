@@ -15,7 +15,14 @@ fn leases(installation: &Installation) -> Api<Lease> {
 }
 
 async fn holder(installation: &Installation) -> Option<String> {
-    leases(installation).list(&ListParams::default()).await.unwrap().items.into_iter().find_map(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty())
+    leases(installation)
+        .list(&ListParams::default())
+        .await
+        .unwrap()
+        .items
+        .into_iter()
+        .find_map(|lease| lease.spec?.holder_identity)
+        .filter(|holder| !holder.is_empty())
 }
 
 /// Sum of the write requests that the leader has made, but for its lease, from its own metrics.
@@ -40,7 +47,8 @@ async fn pods(installation: &Installation) -> Vec<String> {
 fn the_standby_takes_over_when_the_leader_goes() {
     on_cluster(|installation| async move {
         let before = holder(installation).await.expect("a leader");
-        let leader = pods(installation).await.into_iter().find(|pod| before.contains(pod.as_str())).expect("the leader's pod");
+        let leader =
+            pods(installation).await.into_iter().find(|pod| before.contains(pod.as_str())).expect("the leader's pod");
         let pods: Api<Pod> = Api::namespaced(installation.client.clone(), OPERATOR_NAMESPACE);
         pods.delete(&leader, &DeleteParams::default()).await.unwrap();
         wait::until("another leader", LIMIT, || async {

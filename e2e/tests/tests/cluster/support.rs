@@ -46,15 +46,29 @@ impl Conditioned for DatabaseClaim {
 }
 
 /// Waits until an object has a condition with this status and reason; answers its message.
-pub async fn condition<K: Conditioned>(objects: &Api<K>, name: &str, kind: &str, status: &str, reason: Option<&str>) -> String {
+pub async fn condition<K: Conditioned>(
+    objects: &Api<K>,
+    name: &str,
+    kind: &str,
+    status: &str,
+    reason: Option<&str>,
+) -> String {
     let what = format!("{name}: {kind}={status} {}", reason.unwrap_or_default());
     wait::until(&what, LIMIT, || async {
         let object = objects.get(name).await.map_err(|error| error.to_string())?;
         let conditions = object.conditions();
         let found = conditions.iter().find(|condition| condition.type_ == kind);
         match found {
-            Some(found) if found.status == status && reason.is_none_or(|reason| found.reason == reason) => Ok(found.message.clone()),
-            _ => Err(format!("{:?}", conditions.iter().map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message)).collect::<Vec<_>>())),
+            Some(found) if found.status == status && reason.is_none_or(|reason| found.reason == reason) => {
+                Ok(found.message.clone())
+            }
+            _ => Err(format!(
+                "{:?}",
+                conditions
+                    .iter()
+                    .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+                    .collect::<Vec<_>>()
+            )),
         }
     })
     .await

@@ -1,0 +1,145 @@
+//! A customer's afternoon, asserted.
+
+use kube::api::{Api, ListParams};
+use paddock_demo::{Installation, play};
+use paddock_e2e::on_cluster;
+use serde_json::Value;
+use std::time::{Duration, Instant};
+
+/// Minor units of a decimal string with two places.
+fn cents(text: &str) -> i64 {
+    let (whole, part) = text.split_once('.').unwrap_or((text, "00"));
+    let sign = if whole.starts_with('-') { -1 } else { 1 };
+    whole.parse::<i64>().unwrap() * 100 + sign * part.parse::<i64>().unwrap()
+}
+
+async fn funded(installation: &Installation, amount: &str) -> paddock_demo::bettor::Bettor {
+    let brand = installation.brand("acme.localhost").unwrap();
+    play::answers(&brand).await.unwrap();
+    let bettor = brand.register("EUR").await.unwrap();
+    installation.credit(&bettor.customer_id, "EUR", amount).await.unwrap();
+    bettor
+}
+
+async fn available(bettor: &paddock_demo::bettor::Bettor) -> (i64, i64, i64) {
+    let wallet = bettor.wallet().await.unwrap();
+    let (available, held, at_stake) = play::amounts(&wallet, "EUR").unwrap_or_else(|| panic!("no EUR in {wallet}"));
+    (cents(&available), cents(&held), cents(&at_stake))
+}
+
+#[test]
+fn a_bet_is_placed_settled_and_paid_to_the_cent() {
+    on_cluster(|installation| async move {
+        let bettor = funded(installation, "100.00").await;
+        assert_eq!(available(&bettor).await, (10_000, 0, 0));
+        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_secs(240)).await.unwrap();
+        let ticket = play::bet(&bettor, "10.00", &found.selection).await.unwrap();
+        assert_eq!(ticket["status"], "accepted", "{ticket}");
+        assert_eq!(available(&bettor).await, (9_000, 0, 1_000));
+
+        let settled =
+            play::settled(&bettor, ticket["ticketId"].as_str().unwrap(), Duration::from_mins(15)).await.unwrap();
+        let payout = cents(settled["bets"][0]["payout"].as_str().unwrap_or_else(|| panic!("no payout in {settled}")));
+        let potential = cents(settled["bets"][0]["potentialPayout"].as_str().unwrap_or("0"));
+        assert!(payout == 0 || payout == potential, "a single bet pays all or nothing here: {settled}");
+        paddock_demo::wait::until("the wallet shows the payout", Duration::from_secs(30), || async {
+            let now = available(&bettor).await;
+            if now == (9_000 + payout, 0, 0) { Ok(()) } else { Err(format!("{now:?}, payout {payout}")) }
+        })
+        .await
+        .unwrap();
+    });
+}
+
+#[test]
+fn the_same_key_is_the_same_ticket() {
+    on_cluster(|installation| async move {
+        let bettor = funded(installation, "50.00").await;
+        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_secs(240)).await.unwrap();
+        let (first, second, other) = play::same_key_twice(&bettor, &found.selection).await.unwrap();
+        assert_eq!(first["ticketId"], second["ticketId"], "{first} {second}");
+        assert_eq!(other.as_u16(), 422);
+        assert_eq!(available(&bettor).await.2, 100, "the stake was taken more than once");
+    });
+}
+
+#[test]
+fn a_suspended_market_takes_no_bet_once_it_is_acknowledged() {
+    on_cluster(|installation| async move {
+        let bettor = funded(installation, "50.00").await;
+        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_secs(240)).await.unwrap();
+        installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await.unwrap();
+        let markets: Api<paddock_crds::v1alpha1::Market> = Api::namespaced(installation.client.clone(), "acme-prod");
+        let start = Instant::now();
+        paddock_demo::wait::until("the Market is suspended and acknowledged", Duration::from_secs(30), || async {
+            let market = markets.get("soccer-match-result").await.map_err(|error| error.to_string())?;
+            let status = market.status.clone().unwrap_or_default();
+            let suspended =
+                status.conditions.iter().any(|condition| condition.type_ == "Suspended" && condition.status == "True");
+            let book = status.book.unwrap_or_default();
+            if suspended
+                && book.generation == book.acknowledged
+                && status.observed_generation == market.metadata.generation
+            {
+                Ok(())
+            } else {
+                Err(format!("suspended {suspended}, book {book:?}"))
+            }
+        })
+        .await
+        .unwrap();
+        println!("suspension acknowledged after {} ms", start.elapsed().as_millis());
+        let refused = play::bet(&bettor, "1.00", &found.selection).await;
+        installation.set_market_state("acme-prod", "soccer-match-result", "Open").await.unwrap();
+        let refused = refused.unwrap();
+        assert_ne!(refused["status"], "accepted", "{refused}");
+        assert!(play::code(&refused).contains("suspended"), "{refused}");
+        // The other brand never noticed: its own rule is open.
+        let other: Api<paddock_crds::v1alpha1::Market> = Api::namespaced(installation.client.clone(), "zenith-prod");
+        for market in other.list(&ListParams::default()).await.unwrap() {
+            assert_eq!(market.spec.state, paddock_crds::v1alpha1::MarketState::Open);
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_bet_is_refused_with_a_code() {
+    on_cluster(|installation| async move {
+        let bettor = funded(installation, "5.00").await;
+        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_secs(240)).await.unwrap();
+        let mut unknown = found.selection.clone();
+        unknown.outcome = "99".into();
+        for (what, stake, selection) in [
+            ("more than the wallet has", "6.00", &found.selection),
+            ("less than the least stake", "0.05", &found.selection),
+            ("more than the greatest stake", "501.00", &found.selection),
+            ("an outcome that is not there", "1.00", &unknown),
+        ] {
+            let answer = play::bet(&bettor, stake, selection).await.unwrap();
+            assert_ne!(answer["status"], "accepted", "{what}: {answer}");
+            assert!(play::code(&answer).contains('-'), "{what}: no stable code in {answer}");
+        }
+        assert_eq!(available(&bettor).await, (500, 0, 0), "a refused bet left a trace in the wallet");
+    });
+}
+
+#[test]
+fn the_stream_shows_prices_that_move_and_the_page_is_there() {
+    on_cluster(|installation| async move {
+        let brand = installation.brand("zenith.localhost").unwrap();
+        play::answers(&brand).await.unwrap();
+        let page = brand.page().await.unwrap();
+        assert!(page.contains("<html"), "{page}");
+        let found = play::find(&brand, "live", 1, Duration::from_secs(240)).await.unwrap();
+        let (mut stream, snapshot) = play::watch(&brand, None, &format!("event:{}", found.event)).await.unwrap();
+        assert!(snapshot["lines"].as_array().is_some_and(|lines| !lines.is_empty()), "{snapshot}");
+        let mut last = 0;
+        for _ in 0..3 {
+            let frame: Value = paddock_demo::bettor::receive(&mut stream, Duration::from_secs(60)).await.unwrap();
+            assert_eq!(frame["type"], "delta", "{frame}");
+            let sequence = frame["sequence"].as_i64().unwrap();
+            assert!(sequence > last, "{frame}");
+            last = sequence;
+        }
+    });
+}
