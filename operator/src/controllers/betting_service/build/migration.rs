@@ -1,0 +1,157 @@
+//! The migration Job: once for each (claim, image, command), before the first pod of a revision.
+
+use super::super::validate::{Migration, Service};
+use super::claims::{MIGRATE, binding_secret};
+use super::template::{binding_volume, container_security, environment, pod_security, resources};
+use crate::kube::child::ChildKind;
+use crate::rollout::revision::short_hash;
+use kube::api::DynamicObject;
+use paddock_crds::labels;
+use serde_json::{Value, json};
+
+/// Label of migration Jobs: the component whose database they change. Not the component label of pods, which Services select.
+pub const MIGRATES: &str = "paddock.bet/migrates";
+/// How often a Job tries again: a server may just be restarting.
+const RETRIES: u32 = 2;
+
+/// Name of the run: the same claim, image and command are the same run, whatever the revision.
+pub fn job_name(service: &Service, migration: &Migration) -> String {
+    let image = &service.spec.spec.image;
+    // Of a reference by digest only the digest says what runs: the same image from another registry is the same run.
+    let what = image.split_once("@sha256:").map_or(image.as_str(), |(_, digest)| digest);
+    let run = json!([migration.need.claim, what, migration.command]);
+    format!("{}-migrate-{}", service.name, short_hash(&run.to_string()))
+}
+
+/// The Job, with the revision's variables and configuration and the claim's `migrate` login.
+pub fn job(service: &Service, migration: &Migration, hash: &str) -> DynamicObject {
+    let spec = &service.spec.spec;
+    let mut labels = service.labels();
+    labels.remove(labels::COMPONENT);
+    labels.insert(labels::INSTANCE.into(), format!("{}-migrate", service.name));
+    labels.insert(MIGRATES.into(), service.spec.component.clone());
+    let (volume, mount) = binding_volume(&migration.need, &binding_secret(&migration.need.claim, MIGRATE));
+    let mut env = environment(service, hash);
+    if let Some(env) = env.as_array_mut() {
+        env.extend(spec.config.iter().map(|(name, value)| json!({"name": name, "value": value})));
+    }
+    let mut container = json!({
+        "name": "migrate",
+        "image": spec.image,
+        "imagePullPolicy": "IfNotPresent",
+        "command": migration.command,
+        "env": env,
+        "securityContext": container_security(),
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}, mount],
+    });
+    if let (Some(resources), Some(fields)) = (resources(service), container.as_object_mut()) {
+        fields.insert("resources".into(), resources);
+    }
+    let template = json!({
+        "metadata": {"labels": labels},
+        "spec": {
+            "serviceAccountName": service.name,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            // Failed pods stay, so that their logs can be read.
+            "restartPolicy": "Never",
+            "securityContext": pod_security(),
+            "containers": [container],
+            "volumes": [{"name": "tmp", "emptyDir": {}}, volume],
+        }
+    });
+    let body = json!({"spec": {
+        "backoffLimit": RETRIES, "activeDeadlineSeconds": migration.timeout.as_secs().max(1), "template": template,
+    }});
+    service.object(ChildKind::Job, &job_name(service, migration), labels, body)
+}
+
+/// How a Job stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// It has not ended.
+    Going,
+    /// It ended well.
+    Succeeded,
+    /// It gave up.
+    Failed,
+}
+
+/// Reads how a Job stands.
+pub fn run(job: &DynamicObject) -> Run {
+    let conditions = job.data.pointer("/status/conditions").and_then(Value::as_array);
+    let holds = |wanted: &str| {
+        conditions.into_iter().flatten().any(|condition| {
+            condition.get("type").and_then(Value::as_str) == Some(wanted)
+                && condition.get("status").and_then(Value::as_str) == Some("True")
+        })
+    };
+    if holds("Complete") || holds("SuccessCriteriaMet") {
+        Run::Succeeded
+    } else if holds("Failed") || holds("FailureTarget") {
+        Run::Failed
+    } else {
+        Run::Going
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::{IMAGE, service};
+    use super::*;
+
+    fn migrating(more: Value) -> Service {
+        let mut spec = json!({
+            "needs": [{"name": "db", "engine": "PostgreSQL"}], "config": {"LOG_LEVEL": "info"},
+            "migrations": {"need": "db", "expand": {"command": ["/paddock-rates", "migrate"]}},
+        });
+        if let (Some(spec), Value::Object(more)) = (spec.as_object_mut(), more) {
+            spec.extend(more);
+        }
+        service(spec)
+    }
+
+    fn name(service: &Service) -> String {
+        job_name(service, service.migration.as_ref().unwrap())
+    }
+
+    #[test]
+    fn a_run_is_named_by_claim_digest_and_command() {
+        let base = name(&migrating(Value::Null));
+        assert!(base.len() <= 63 && base.starts_with("odds-migrate-"));
+        let elsewhere = IMAGE.replace("r.example", "other.example");
+        assert_eq!(name(&migrating(json!({"image": elsewhere, "version": "9", "config": {}}))), base);
+        for change in [
+            json!({"image": IMAGE.replace("0123", "9999")}),
+            json!({"needs": [{"name": "db", "engine": "PostgreSQL", "claim": "shared"}]}),
+            json!({"migrations": {"need": "db", "expand": {"command": ["/paddock-rates", "migrate", "--more"]}}}),
+        ] {
+            assert_ne!(name(&migrating(change.clone())), base, "{change}");
+        }
+    }
+
+    #[test]
+    fn it_binds_the_migrate_login_and_is_not_served() {
+        let service = migrating(Value::Null);
+        let job = job(&service, service.migration.as_ref().unwrap(), "abc");
+        let pod = &job.data["spec"]["template"];
+        assert_eq!(pod["spec"]["volumes"][1]["secret"]["secretName"], "odds-db-migrate");
+        assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][1]["mountPath"], "/bindings/db");
+        assert!(pod["metadata"]["labels"].get(labels::COMPONENT).is_none(), "the Service must not select it");
+        let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
+        assert!(env.contains(&json!({"name": "LOG_LEVEL", "value": "info"})));
+        assert_eq!(job.data["spec"]["activeDeadlineSeconds"], 600);
+    }
+
+    #[test]
+    fn how_it_stands() {
+        let with = |conditions: Value| -> DynamicObject {
+            serde_json::from_value(json!({"metadata": {"name": "x"}, "status": {"conditions": conditions}})).unwrap()
+        };
+        assert_eq!(run(&with(json!([]))), Run::Going);
+        assert_eq!(run(&with(json!([{"type": "Complete", "status": "True"}]))), Run::Succeeded);
+        assert_eq!(run(&with(json!([{"type": "Failed", "status": "True"}]))), Run::Failed);
+        assert_eq!(run(&with(json!([{"type": "Failed", "status": "False"}]))), Run::Going);
+    }
+}

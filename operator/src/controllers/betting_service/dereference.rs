@@ -1,0 +1,88 @@
+//! Reads: everything that a decision on a service depends on, from the cache.
+
+use super::build::claims::{MIGRATE, binding_secret};
+use super::build::front::LISTENER_SET;
+use super::build::migration::MIGRATES;
+use super::build::revision::Record;
+use super::build::selector;
+use super::validate::EnvironmentFacts;
+use crate::fault::Fault;
+use crate::kube::{Cache, ChildKind};
+use crate::rollout::revision::claim_name;
+use kube::api::DynamicObject;
+use paddock_crds::labels;
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Tenant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// What there is.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Facts of the environment; `None` in a namespace that is none.
+    pub facts: Option<EnvironmentFacts>,
+    /// The revisions that are kept.
+    pub records: Vec<Record>,
+    /// Deployments of revisions.
+    pub deployments: Vec<Arc<DynamicObject>>,
+    /// Pods of revisions.
+    pub pods: Vec<Arc<DynamicObject>>,
+    /// Migration Jobs.
+    pub jobs: Vec<Arc<DynamicObject>>,
+    /// The environment's domains on the Gateway.
+    pub listeners: Option<Arc<DynamicObject>>,
+    /// Claims that the needs name, as far as they exist.
+    pub claims: BTreeMap<String, Arc<DatabaseClaim>>,
+    /// Binding Secrets that the needs and the migration take, and whether each is there.
+    pub bindings: BTreeMap<String, bool>,
+}
+
+/// Reads from the cache alone.
+pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Fault> {
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let namespace = object.metadata.namespace.as_deref();
+    let children = |kind| cache.children(kind, namespace, &selector(name));
+    let spec = &object.spec.spec;
+    let mut found = Found {
+        facts: facts(cache, namespace.unwrap_or_default())?,
+        records: children(ChildKind::ControllerRevision).iter().filter_map(|it| Record::read(it)).collect(),
+        deployments: children(ChildKind::Deployment),
+        pods: children(ChildKind::Pod),
+        jobs: jobs(cache, namespace, name, &object.spec.component),
+        listeners: cache.child(ChildKind::ListenerSet, namespace, LISTENER_SET),
+        ..Found::default()
+    };
+    for need in &spec.needs {
+        let claim = claim_name(name, need);
+        if let Some(live) = cache.get::<DatabaseClaim>(namespace, &claim) {
+            found.claims.insert(claim.clone(), live);
+        }
+        let mut secrets = vec![binding_secret(&claim, name)];
+        if spec.migrations.as_ref().is_some_and(|it| it.need == need.name) {
+            secrets.push(binding_secret(&claim, MIGRATE));
+        }
+        for secret in secrets {
+            let exists = cache.secret(namespace.unwrap_or_default(), &secret).is_some();
+            found.bindings.insert(secret, exists);
+        }
+    }
+    Ok(found)
+}
+
+fn jobs(cache: &Cache, namespace: Option<&str>, service: &str, component: &str) -> Vec<Arc<DynamicObject>> {
+    let instance = format!("{service}-migrate");
+    cache.children(ChildKind::Job, namespace, &[(labels::INSTANCE, &instance), (MIGRATES, component)])
+}
+
+/// The facts of the environment that a namespace is, by its labels; only namespaces of ours are in the cache.
+fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fault> {
+    let Some(found) = cache.child(ChildKind::Namespace, None, namespace) else { return Ok(None) };
+    let label = |name: &str| found.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
+    let (Some(tenant), Some(environment)) = (label(labels::TENANT), label(labels::ENVIRONMENT)) else { return Ok(None) };
+    let facts = cache.get::<Tenant>(None, &tenant).and_then(|it| EnvironmentFacts::of(&it, &environment));
+    facts.map(Some).ok_or_else(|| {
+        Fault::reference_not_found(format!(
+            "namespace {namespace} belongs to environment {environment} of Tenant {tenant}, which does not exist any more; \
+             apply the Tenant again or delete this service"
+        ))
+    })
+}

@@ -1,0 +1,58 @@
+//! Controller of BettingServices: revisions, size, Service, route and claims of one component in one environment.
+//!
+//! Reads ([`dereference`]), checks ([`validate`]), sees and builds ([`observe`], [`build`], [`crate::rollout`]), writes ([`apply`]),
+//! tells ([`status`]).
+
+pub mod apply;
+pub mod build;
+pub mod dereference;
+pub mod observe;
+pub mod report;
+pub mod status;
+pub mod triggers;
+pub mod validate;
+
+use crate::controllers::{Ctx, Fault, Kind, Outcome, run};
+use crate::kube::write_status;
+use crate::rollout::rolling::{Phase, step};
+use jiff::Timestamp;
+use paddock_crds::v1alpha1::BettingService;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+impl Kind for BettingService {
+    const CONTROLLER: &'static str = "betting-service";
+
+    async fn reconcile(object: Arc<Self>, ctx: Arc<Ctx>) -> Result<Outcome, Fault> {
+        if object.metadata.deletion_timestamp.is_some() {
+            // Its objects have a controller reference to it and go with it; its claims stay, with their data.
+            return Ok(Outcome::Done);
+        }
+        let found = dereference::dereference(&ctx.cache, &object)?;
+        let service = validate::validate(&object, found.facts.clone())?;
+        let old = object.status.clone().unwrap_or_default();
+        let now = Timestamp::now();
+        let seen = observe::observe(&service, &found, &old, now);
+        let plan = step(&seen.observed);
+        apply::apply_front(&ctx, &service).await?;
+        apply::apply_plan(&ctx, &service, &seen, &found, &plan).await?;
+        let status = status::status(&service, object.metadata.generation, &seen, &plan, &old, now);
+        report::tell(&ctx, &object, &old, &status).await;
+        let value = serde_json::to_value(&status).map_err(report::defect)?;
+        write_status(&ctx, object.as_ref(), value).await?;
+        Ok(match (plan.phase, plan.again) {
+            (Phase::WaitingForPods, Some(after)) => Outcome::Again { after },
+            _ => Outcome::Done,
+        })
+    }
+
+    async fn report(object: &Self, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
+        report::report(object, ctx, fault).await
+    }
+}
+
+/// Runs the controller until `stop`.
+pub async fn start(ctx: Arc<Ctx>, stop: CancellationToken) {
+    let triggers = triggers::triggers(&ctx.cache);
+    run::<BettingService>(ctx, triggers, stop).await;
+}

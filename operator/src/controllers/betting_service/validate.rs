@@ -1,0 +1,307 @@
+//! From a BettingService and the facts of its environment to a service that can be built. Pure.
+
+use crate::fault::{Category, Fault};
+use crate::rollout::revision::{EnvironmentValues, claim_name};
+use crate::rollout::rolling::Bounds;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::Resource as _;
+use paddock_crds::duration;
+use paddock_crds::v1alpha1::{
+    Access, BettingService, BettingServiceSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
+};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// Time that a pod gets to drain unless the spec says otherwise.
+const DRAIN: Duration = Duration::from_secs(30);
+/// Time that a revision may wait for its pods unless the spec says otherwise.
+const PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
+/// Time that a migration may take unless the spec says otherwise.
+const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// What the Tenant says about the environment of the service's namespace.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EnvironmentFacts {
+    values: EnvironmentValues,
+    class: EnvironmentClass,
+    database_classes: Vec<DatabaseClassRef>,
+}
+
+impl EnvironmentFacts {
+    /// Facts of one environment; `None` if the Tenant has none of that name.
+    pub fn of(tenant: &Tenant, environment: &str) -> Option<Self> {
+        let found = tenant.spec.environments.iter().find(|it| it.name == environment)?;
+        let values = EnvironmentValues {
+            tenant: tenant.metadata.name.clone()?,
+            environment: found.name.clone(),
+            class: found.class.to_string(),
+            licence: tenant.spec.licences.first().map(|licence| licence.name.clone()).unwrap_or_default(),
+            currencies: tenant.spec.currencies.clone(),
+            locales: tenant.spec.locales.clone(),
+        };
+        Some(Self { values, class: found.class, database_classes: found.database_classes.clone() })
+    }
+}
+
+/// A need with everything that its binding takes.
+#[derive(Clone, Debug, PartialEq)]
+pub struct BoundNeed {
+    /// The need as written.
+    pub need: Need,
+    /// Name of its claim.
+    pub claim: String,
+    /// Class of the claim.
+    pub class: String,
+}
+
+/// The migration of a service.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Migration {
+    /// The need whose schema it changes.
+    pub need: BoundNeed,
+    /// Command in the service's image.
+    pub command: Vec<String>,
+    /// How long it may take.
+    pub timeout: Duration,
+}
+
+/// A service that can be built.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Its name: of the Service, the route and, before the hash, of everything of a revision.
+    pub name: String,
+    /// Its namespace.
+    pub namespace: String,
+    /// Reference of its objects to it.
+    pub owner: OwnerReference,
+    /// Its spec.
+    pub spec: BettingServiceSpec,
+    /// What pods learn of their environment.
+    pub values: EnvironmentValues,
+    /// Needs, by name.
+    pub needs: Vec<BoundNeed>,
+    /// What prepares its database.
+    pub migration: Option<Migration>,
+    /// Time that a pod gets to drain.
+    pub drain: Duration,
+    /// Time that a revision may wait for its pods.
+    pub progress_deadline: Duration,
+    /// How long the autoscaler holds the highest recommendation; `None` is its own default.
+    pub scale_down: Option<Duration>,
+    /// Smallest and largest size.
+    pub bounds: Bounds,
+}
+
+impl Service {
+    /// Whether its namespace is an environment.
+    pub fn in_environment(&self) -> bool {
+        !self.values.environment.is_empty()
+    }
+
+    /// The number of a declared port.
+    pub fn port(&self, name: &str) -> Option<i32> {
+        self.spec.spec.ports.iter().find(|port| port.name == name).map(|port| port.port)
+    }
+}
+
+/// Checks what no schema can. `facts` is `None` in a namespace that is no environment: there a service runs as NonProduction,
+/// without claims, market book or route.
+pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Result<Service, Fault> {
+    let (Some(name), Some(namespace), Some(owner)) = (
+        object.metadata.name.clone(),
+        object.metadata.namespace.clone(),
+        object.controller_owner_ref(&()),
+    ) else {
+        return Err(Fault::new(Category::Panic, "a BettingService came without name, namespace or uid; report this"));
+    };
+    let spec = &object.spec.spec;
+    let outside = facts.is_none();
+    if outside && (!spec.needs.is_empty() || spec.market_book) {
+        return Err(Fault::invalid_spec(format!(
+            "namespace {namespace} is no environment of a Tenant: needs and marketBook exist only in environments; \
+             remove them or run the service in an environment's namespace"
+        )));
+    }
+    if facts.as_ref().is_some_and(|facts| facts.class == EnvironmentClass::Production)
+        && !spec.image.contains("@sha256:")
+    {
+        return Err(Fault::invalid_spec(format!(
+            "spec.image: {} is not pinned; in Production name the image by digest (…@sha256:…)",
+            spec.image
+        )));
+    }
+    ports(object)?;
+    let database_classes = facts.as_ref().map(|facts| facts.database_classes.clone()).unwrap_or_default();
+    let needs = needs(&name, &spec.needs, &database_classes)?;
+    let migration = match &spec.migrations {
+        None => None,
+        Some(migrations) => {
+            let need = needs.iter().find(|it| it.need.name == migrations.need).cloned();
+            let need = need.filter(|it| it.need.engine == Engine::PostgreSQL).ok_or_else(|| {
+                Fault::invalid_spec(format!(
+                    "spec.migrations.need: {:?} is no PostgreSQL entry of needs; name one of them",
+                    migrations.need
+                ))
+            })?;
+            Some(Migration {
+                need,
+                command: migrations.expand.command.clone(),
+                timeout: time(migrations.expand.timeout.as_deref(), MIGRATION_TIMEOUT, "migrations.expand.timeout")?,
+            })
+        }
+    };
+    let drain = time(spec.drain.as_ref().map(|drain| drain.period.as_str()), DRAIN, "drain.period")?;
+    let deadline = spec.strategy.as_ref().and_then(|strategy| strategy.progress_deadline.as_deref());
+    let progress_deadline = time(deadline, PROGRESS_DEADLINE, "strategy.progressDeadline")?;
+    let scale_down = spec.autoscaling.as_ref().and_then(|autoscaling| autoscaling.scale_down.as_ref());
+    let scale_down = match scale_down {
+        None => None,
+        Some(it) => Some(time(Some(&it.stabilisation), Duration::ZERO, "autoscaling.scaleDown.stabilisation")?),
+    };
+    if scale_down.is_some_and(|window| window > Duration::from_secs(3600)) {
+        return Err(Fault::invalid_spec("spec.autoscaling.scaleDown.stabilisation: at most 1h"));
+    }
+    let bounds = Bounds { min: spec.replicas.min, max: spec.replicas.max };
+    let values = facts.map_or_else(
+        || EnvironmentValues { class: EnvironmentClass::NonProduction.to_string(), ..EnvironmentValues::default() },
+        |facts| facts.values,
+    );
+    Ok(Service {
+        name,
+        namespace,
+        owner,
+        spec: object.spec.clone(),
+        values,
+        needs,
+        migration,
+        drain,
+        progress_deadline,
+        scale_down,
+        bounds,
+    })
+}
+
+fn ports(object: &BettingService) -> Result<(), Fault> {
+    let spec = &object.spec.spec;
+    let mut names: BTreeMap<i32, &str> = BTreeMap::new();
+    for port in &spec.ports {
+        if let Some(other) = names.insert(port.port, &port.name) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.ports: {other} and {} are both {}; give each its own number",
+                port.name, port.port
+            )));
+        }
+    }
+    let probes = spec.probes.iter().flat_map(|probes| [("liveness", &probes.liveness), ("readiness", &probes.readiness)]);
+    for (which, probe) in probes {
+        if let Some(probe) = probe
+            && !spec.ports.iter().any(|port| port.name == probe.port)
+        {
+            return Err(Fault::invalid_spec(format!(
+                "spec.probes.{which}.port: {:?} is no entry of ports; name one of them",
+                probe.port
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn needs(service: &str, needs: &[Need], classes: &[DatabaseClassRef]) -> Result<Vec<BoundNeed>, Fault> {
+    let mut bound = Vec::with_capacity(needs.len());
+    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
+    for need in needs {
+        let class = classes.iter().find(|class| class.engine == need.engine).ok_or_else(|| {
+            Fault::reference_not_found(format!(
+                "spec.needs: {} needs {}, and the environment has no class for it; add {{engine: {}, className: …}} to its \
+                 databaseClasses in the Tenant",
+                need.name, need.engine, need.engine
+            ))
+        })?;
+        if need.access == Some(Access::Migrate) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: access Migrate of {} is for migration Jobs; use ReadWrite or ReadOnly",
+                need.name
+            )));
+        }
+        let claim = claim_name(service, need);
+        if engines.insert(claim.clone(), need.engine).is_some() {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: two needs name the claim {claim}; join them, or let them name different claims"
+            )));
+        }
+        bound.push(BoundNeed { need: need.clone(), claim, class: class.class_name.clone() });
+    }
+    bound.sort_by(|one, other| one.need.name.cmp(&other.need.name));
+    Ok(bound)
+}
+
+fn time(text: Option<&str>, default: Duration, field: &str) -> Result<Duration, Fault> {
+    let Some(text) = text else { return Ok(default) };
+    duration::parse(text).filter(|it| *it <= Duration::from_secs(7 * 24 * 3600)).ok_or_else(|| {
+        Fault::invalid_spec(format!("spec.{field}: {text:?} is no duration up to a week; write for example 30s or 10m"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::fixtures::{betting_service, facts};
+    use super::*;
+    use serde_json::{Value, json};
+
+    fn refusal(more: Value) -> String {
+        validate(&betting_service(more), facts()).unwrap_err().message
+    }
+
+    #[test]
+    fn defaults_are_the_contract() {
+        let service = validate(&betting_service(Value::Null), facts()).unwrap();
+        assert_eq!(service.drain, Duration::from_secs(30));
+        assert_eq!(service.progress_deadline, Duration::from_secs(600));
+        assert_eq!(service.values.currencies, ["EUR", "SEK"]);
+        assert_eq!(service.values.licence, "mga-1");
+        assert!(service.in_environment());
+    }
+
+    #[test]
+    fn each_refusal_names_its_field_and_what_to_do() {
+        for (more, parts) in [
+            (json!({"image": "r.example/p:latest"}), ["spec.image", "by digest"]),
+            (json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}), ["spec.ports", "its own number"]),
+            (json!({"probes": {"liveness": {"path": "/", "port": "x"}}}), ["spec.probes.liveness.port", "name one"]),
+            (
+                json!({"needs": [{"name": "db", "engine": "PostgreSQL", "access": "Migrate"}]}),
+                ["spec.needs", "use ReadWrite"],
+            ),
+            (
+                json!({"needs": [{"name": "a", "engine": "Kafka", "claim": "x"}, {"name": "b", "engine": "Kafka", "claim": "x"}]}),
+                ["the claim x", "join them"],
+            ),
+            (json!({"drain": {"period": "9999h"}}), ["spec.drain.period", "write for example"]),
+            (
+                json!({"migrations": {"need": "db", "expand": {"command": ["m"]}}}),
+                ["spec.migrations.need", "name one of them"],
+            ),
+        ] {
+            let message = refusal(more);
+            assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_engine_without_a_class_says_where_to_add_it() {
+        let mut facts = facts().unwrap();
+        facts.database_classes.clear();
+        let object = betting_service(json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]}));
+        let fault = validate(&object, Some(facts)).unwrap_err();
+        assert_eq!(fault.category, Category::ReferenceNotFound);
+        assert!(fault.message.contains("databaseClasses"), "{}", fault.message);
+    }
+
+    #[test]
+    fn outside_of_environments_a_service_runs_without_claims() {
+        let service = validate(&betting_service(json!({"image": "r.example/p:1"})), None).unwrap();
+        assert_eq!((service.values.class.as_str(), service.in_environment()), ("NonProduction", false));
+        let needs = json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]});
+        assert!(validate(&betting_service(needs), None).is_err());
+    }
+}

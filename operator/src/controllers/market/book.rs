@@ -1,0 +1,243 @@
+//! One pass over one namespace: read, compile, publish, push, tell.
+
+use super::build::{self, Published};
+use super::push::{Answer, Asked, Follower, Pusher};
+use super::status::{Progress, faulty, outside, status};
+use super::validate::{Compiled, compiled};
+use crate::controllers::{Category, Ctx, Fault, Outcome};
+use crate::kube::{Cache, ChildKind, apply, write_status};
+use futures::StreamExt as _;
+use paddock_crds::labels;
+use paddock_crds::v1alpha1::{Market, MarketStatus};
+use secrecy::SecretString;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+/// Secret with the token of the control ports.
+const CONTROL_SECRET: &str = "paddock-control";
+/// First wait for a pod that does not answer, and the longest.
+const FIRST_WAIT: Duration = Duration::from_millis(200);
+const LONGEST_WAIT: Duration = Duration::from_secs(5);
+/// Statuses that are written at once.
+const WRITES_AT_ONCE: usize = 8;
+/// How often a pass begins anew because a pod has a higher generation.
+const RAISES: usize = 3;
+
+/// What is remembered of a namespace. Losing it costs one push to each pod, nothing else.
+#[derive(Clone, Debug, Default)]
+struct Memory {
+    /// The last book that this process published: the cache may be older.
+    published: Option<Published>,
+    /// Lowest generation that a pod would take.
+    floor: u64,
+    /// Latest generation that every pod had in force.
+    acknowledged: u64,
+    /// Processes that have the generation in force.
+    in_force: BTreeMap<Follower, u64>,
+    /// Processes that did not answer last time.
+    failed: BTreeSet<Follower>,
+    /// Passes in a row that ended with a pod missing.
+    attempts: u32,
+}
+
+/// The books of all namespaces.
+#[derive(Debug)]
+pub struct Books {
+    pusher: Pusher,
+    memory: Mutex<HashMap<String, Memory>>,
+}
+
+impl Books {
+    /// No books yet.
+    pub fn new(pusher: Pusher) -> Self {
+        Self { pusher, memory: Mutex::default() }
+    }
+
+    fn recall(&self, namespace: &str) -> Memory {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned().unwrap_or_default()
+    }
+
+    fn remember(&self, namespace: &str, memory: Memory) {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned(), memory);
+    }
+
+    /// One pass. A namespace is passed by one task at a time.
+    pub async fn reconcile(&self, ctx: &Ctx, namespace: &str) -> Result<Outcome, Fault> {
+        ctx.leader.fence()?;
+        let markets = ctx.cache.list_in::<Market>(namespace);
+        let Some((tenant, environment)) = environment(&ctx.cache, namespace) else {
+            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+            write_all(ctx, &markets, outside).await?;
+            return Ok(Outcome::Done);
+        };
+        let rules = compiled(markets.iter().map(AsRef::as_ref));
+        match self.enforce(ctx, namespace, (&tenant, &environment), &rules, &markets).await {
+            Ok((progress, again)) => {
+                warn_of_refusals(ctx, &markets, &rules).await;
+                write_all(ctx, &markets, |market| {
+                    let name = market.metadata.name.as_deref().unwrap_or_default();
+                    status(market, rules.refused.get(name), &progress)
+                })
+                .await?;
+                Ok(again.map_or(Outcome::Done, |after| Outcome::Again { after }))
+            }
+            Err(fault) => {
+                if !fault.category.is_quiet() {
+                    write_all(ctx, &markets, |market| faulty(market, &fault)).await?;
+                }
+                Err(fault)
+            }
+        }
+    }
+
+    /// Publishes the book and puts it in force; says how far it came and when to try again.
+    async fn enforce(
+        &self,
+        ctx: &Ctx,
+        namespace: &str,
+        (tenant, environment): (&str, &str),
+        rules: &Compiled,
+        markets: &[Arc<Market>],
+    ) -> Result<(Progress, Option<Duration>), Fault> {
+        let mut memory = self.recall(namespace);
+        let digest = build::digest(&rules.book).map_err(defect)?;
+        let told = |pick: fn(&paddock_crds::v1alpha1::BookStatus) -> i64| {
+            let books = markets.iter().filter_map(|market| market.status.as_ref()?.book.as_ref().map(pick));
+            books.max().and_then(|number| u64::try_from(number).ok()).unwrap_or_default()
+        };
+        for _ in 0..RAISES {
+            let mut known: Vec<Published> = memory.published.iter().cloned().collect();
+            known.extend(ctx.cache.child(ChildKind::ConfigMap, Some(namespace), build::NAME).map(|it| build::read(&it)));
+            let floor = memory.floor.max(told(|book| book.generation));
+            let generation = build::generation(&digest, &known, floor);
+            let book = rules.book.clone().with_generation(generation);
+            let object = build::config_map(namespace, tenant, environment, &book).map_err(defect)?;
+            // Remembered first: if the answer is lost, the write may still have happened.
+            memory.published = Some(Published { generation, digest: digest.clone() });
+            self.remember(namespace, memory.clone());
+            apply(ctx, "market", &object).await?;
+            let text: Arc<str> = book.to_json().map_err(defect)?.into();
+            let (higher, waiting) = self.push(ctx, namespace, generation, &text, &mut memory).await?;
+            if let Some(higher) = higher {
+                tracing::warn!(namespace, higher, generation, "a pod has a higher market book; publishing above it");
+                memory.floor = higher;
+                continue;
+            }
+            // What was acknowledged stays so when pods come and go; a restart of the operator reads it from the Markets.
+            memory.acknowledged = memory.acknowledged.max(told(|book| book.acknowledged)).min(generation);
+            let again = if waiting.is_empty() {
+                memory.acknowledged = generation;
+                memory.attempts = 0;
+                None
+            } else {
+                memory.attempts = memory.attempts.saturating_add(1);
+                let wait = FIRST_WAIT.saturating_mul(1 << memory.attempts.saturating_sub(1).min(8)).min(LONGEST_WAIT);
+                Some(wait)
+            };
+            let progress = Progress { generation, acknowledged: memory.acknowledged, waiting };
+            self.remember(namespace, memory);
+            return Ok((progress, again));
+        }
+        self.remember(namespace, memory);
+        Err(Fault::new(Category::Conflict, "a pod keeps answering with a higher market book; it is tried again"))
+    }
+
+    /// Tells the pods that do not have the generation in force yet. Returns a higher generation that one of them has, and those that
+    /// still miss it, each with why.
+    async fn push(
+        &self,
+        ctx: &Ctx,
+        namespace: &str,
+        generation: u64,
+        book: &Arc<str>,
+        memory: &mut Memory,
+    ) -> Result<(Option<u64>, Vec<String>), Fault> {
+        let pods = ctx.cache.children(ChildKind::Pod, Some(namespace), &[(labels::MARKET_BOOK, "true")]);
+        let followers: BTreeSet<Follower> = pods.iter().filter_map(|pod| Follower::of(pod)).collect();
+        memory.in_force.retain(|follower, _| followers.contains(follower));
+        let missing: Vec<Follower> =
+            followers.into_iter().filter(|follower| memory.in_force.get(follower) != Some(&generation)).collect();
+        if missing.is_empty() {
+            return Ok((None, Vec::new()));
+        }
+        let Some(token) = token(&ctx.cache, namespace) else {
+            let why = format!("Secret {CONTROL_SECRET} of the environment is not there yet");
+            return Ok((None, missing.iter().map(|follower| format!("{}: {why}", follower.name)).collect()));
+        };
+        // Outside of the apiserver: only while this process leads (rule O5).
+        ctx.leader.fence()?;
+        let failed = std::mem::take(&mut memory.failed);
+        let missing = missing
+            .into_iter()
+            .map(|follower| Asked { failed_before: failed.contains(&follower), follower })
+            .collect();
+        let mut higher = None;
+        let mut waiting = Vec::new();
+        for (follower, answer) in self.pusher.push(missing, &token, generation, book).await {
+            match answer {
+                Answer::InForce => _ = memory.in_force.insert(follower, generation),
+                Answer::Newer(other) => higher = higher.max(Some(other)),
+                Answer::Failed(why) => {
+                    waiting.push(format!("{}: {why}", follower.name));
+                    memory.failed.insert(follower);
+                }
+            }
+        }
+        waiting.sort();
+        Ok((higher, waiting))
+    }
+}
+
+/// Tenant and environment of a namespace that is one and stays.
+fn environment(cache: &Cache, namespace: &str) -> Option<(String, String)> {
+    let found = cache.child(ChildKind::Namespace, None, namespace)?;
+    if found.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    let labels = found.metadata.labels.as_ref()?;
+    Some((labels.get(labels::TENANT)?.clone(), labels.get(labels::ENVIRONMENT)?.clone()))
+}
+
+fn token(cache: &Cache, namespace: &str) -> Option<SecretString> {
+    let secret = cache.secret(namespace, CONTROL_SECRET)?;
+    let bytes = &secret.data.as_ref()?.get("token")?.0;
+    Some(SecretString::from(String::from_utf8(bytes.clone()).ok()?.trim().to_owned()))
+}
+
+/// One event for each Market that is refused for a new reason.
+async fn warn_of_refusals(ctx: &Ctx, markets: &[Arc<Market>], rules: &Compiled) {
+    for market in markets {
+        let name = market.metadata.name.as_deref().unwrap_or_default();
+        let Some(refusal) = rules.refused.get(name) else { continue };
+        let conditions = market.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        if !conditions.iter().any(|condition| condition.type_ == "Accepted" && condition.reason == refusal.reason) {
+            ctx.events.warning(market.as_ref(), refusal.reason, "Compile", refusal.message.clone()).await;
+        }
+    }
+}
+
+/// Writes the statuses that say something new. All are tried; the first fault counts.
+async fn write_all(
+    ctx: &Ctx,
+    markets: &[Arc<Market>],
+    status: impl Fn(&Market) -> MarketStatus,
+) -> Result<(), Fault> {
+    let mut writes = Vec::with_capacity(markets.len());
+    for market in markets {
+        let value = serde_json::to_value(status(market)).map_err(|error| {
+            Fault::new(Category::Panic, "a Market's status has no JSON form: report this defect").with_source(error)
+        })?;
+        writes.push((market.clone(), value));
+    }
+    let results: Vec<Result<(), Fault>> = futures::stream::iter(writes)
+        .map(|(market, value)| async move { write_status(ctx, market.as_ref(), value).await })
+        .buffer_unordered(WRITES_AT_ONCE)
+        .collect()
+        .await;
+    results.into_iter().collect()
+}
+
+fn defect(error: paddock_market_book::BookError) -> Fault {
+    Fault::new(Category::Panic, "a market book has no JSON form: report this defect").with_source(error)
+}

@@ -1,0 +1,192 @@
+//! Puts a book in force: PUT to the control port of every pod that follows it, all at once.
+
+use futures::StreamExt as _;
+use kube::api::DynamicObject;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde::Deserialize;
+use serde_json::Value;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// How long a pod may take to answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// How long a pod may take that did not answer last time: it must not hold up the next change for the others.
+const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
+/// Pods that are asked at once.
+const AT_ONCE: usize = 256;
+
+/// A pod that follows the book.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Follower {
+    /// Name of the pod.
+    pub name: String,
+    /// Which process it is: a container that was restarted has to be told again.
+    pub process: String,
+    /// Its address.
+    pub ip: String,
+}
+
+/// A pod to tell.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which.
+    pub follower: Follower,
+    /// Whether it did not answer last time.
+    pub failed_before: bool,
+}
+
+impl Follower {
+    /// A pod that runs, ready or not; `None` before it has an address and after it ended.
+    pub fn of(pod: &DynamicObject) -> Option<Self> {
+        let text = |pointer: &str| pod.data.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+        if text("/status/phase") != "Running" || text("/status/podIP").is_empty() {
+            return None;
+        }
+        let process = text("/status/containerStatuses/0/containerID");
+        Some(Self {
+            name: pod.metadata.name.clone()?,
+            process: format!("{}/{process}", pod.metadata.uid.as_deref().unwrap_or_default()),
+            ip: text("/status/podIP").to_owned(),
+        })
+    }
+}
+
+/// What a pod answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The book is in force.
+    InForce,
+    /// The pod has a book of this higher generation.
+    Newer(u64),
+    /// It did not answer, or not so.
+    Failed(String),
+}
+
+#[derive(Deserialize)]
+struct Body {
+    generation: u64,
+}
+
+/// Client of control ports.
+#[derive(Clone, Debug)]
+pub struct Pusher {
+    http: reqwest::Client,
+    port: u16,
+}
+
+impl Pusher {
+    /// A client for the given control port.
+    ///
+    /// # Errors
+    /// If the process has no TLS provider installed.
+    pub fn new(port: u16) -> Result<Self, reqwest::Error> {
+        let http = reqwest::Client::builder()
+            .no_proxy()
+            .redirect(reqwest::redirect::Policy::none())
+            .pool_max_idle_per_host(1)
+            .build()?;
+        Ok(Self { http, port })
+    }
+
+    /// Tells all of them.
+    pub async fn push(
+        &self,
+        followers: Vec<Asked>,
+        token: &SecretString,
+        generation: u64,
+        book: &Arc<str>,
+    ) -> Vec<(Follower, Answer)> {
+        futures::stream::iter(followers)
+            .map(|Asked { follower, failed_before }| async move {
+                let timeout = if failed_before { SHORT_TIMEOUT } else { TIMEOUT };
+                let answer = self.put(&follower, token, generation, book.clone(), timeout).await;
+                (follower, answer)
+            })
+            .buffer_unordered(AT_ONCE)
+            .collect()
+            .await
+    }
+
+    async fn put(&self, follower: &Follower, token: &SecretString, generation: u64, book: Arc<str>, timeout: Duration) -> Answer {
+        let host = if follower.ip.contains(':') { format!("[{}]", follower.ip) } else { follower.ip.clone() };
+        let request = self
+            .http
+            .put(format!("http://{host}:{}/market-book", self.port))
+            .timeout(timeout)
+            .bearer_auth(token.expose_secret())
+            .header("content-type", "application/json")
+            .body(book.as_bytes().to_vec());
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) if error.is_timeout() => return Answer::Failed("no answer in time".into()),
+            Err(_) => return Answer::Failed("no connection to its control port".into()),
+        };
+        let status = response.status();
+        let body = response.json::<Body>().await;
+        match (status.as_u16(), body) {
+            (200, Ok(body)) if body.generation >= generation => Answer::InForce,
+            (409, Ok(body)) if body.generation > generation => Answer::Newer(body.generation),
+            (401 | 403, _) => Answer::Failed("it refuses our token; it must read /control/token again".into()),
+            (status, _) => Answer::Failed(format!("it answered {status}")),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::{Json, Router, http::HeaderMap, http::StatusCode, routing::put};
+    use serde_json::json;
+
+    fn pod(status: Value) -> DynamicObject {
+        serde_json::from_value(json!({"metadata": {"name": "rates-1", "uid": "u"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn a_pod_is_told_when_it_runs_ready_or_not_and_again_after_a_restart() {
+        assert_eq!(Follower::of(&pod(json!({"phase": "Pending"}))), None);
+        assert_eq!(Follower::of(&pod(json!({"phase": "Succeeded", "podIP": "10.0.0.1"}))), None);
+        let running = |id: &str| {
+            Follower::of(&pod(json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"containerID": id}]})))
+        };
+        assert!(running("a").is_some());
+        assert_ne!(running("a"), running("b"));
+    }
+
+    #[tokio::test]
+    async fn every_kind_of_answer() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let app = Router::new().route(
+            "/market-book",
+            put(|headers: HeaderMap, Json(book): Json<Value>| async move {
+                if headers.get("authorization").and_then(|it| it.to_str().ok()) != Some("Bearer token") {
+                    return (StatusCode::UNAUTHORIZED, Json(Value::Null));
+                }
+                let asked = book["generation"].as_u64().unwrap_or_default();
+                if asked < 5 {
+                    return (StatusCode::CONFLICT, Json(json!({"generation": 5, "digest": "d"})));
+                }
+                (StatusCode::OK, Json(json!({"generation": asked, "digest": "d"})))
+            }),
+        );
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let pusher = Pusher::new(port).unwrap();
+        let follower = Follower { name: "p".into(), process: "p".into(), ip: "127.0.0.1".into() };
+        let ask = |token: &'static str, generation: u64| {
+            let (pusher, follower) = (pusher.clone(), follower.clone());
+            async move {
+                let book: Arc<str> = json!({"generation": generation}).to_string().into();
+                pusher.push(vec![Asked { follower, failed_before: false }], &SecretString::from(token), generation, &book).await.remove(0).1
+            }
+        };
+        assert_eq!(ask("token", 7).await, Answer::InForce);
+        assert_eq!(ask("token", 4).await, Answer::Newer(5));
+        assert!(matches!(ask("wrong", 7).await, Answer::Failed(_)));
+        let gone = Pusher::new(1).unwrap();
+        let book: Arc<str> = "{}".into();
+        let answers = gone.push(vec![Asked { follower, failed_before: true }], &SecretString::from("token"), 1, &book).await;
+        assert!(matches!(answers[0].1, Answer::Failed(_)));
+    }
+}
