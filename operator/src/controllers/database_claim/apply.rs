@@ -1,0 +1,90 @@
+//! Making a claim: first on its server, then its binding Secrets. Each step finds what an earlier one left, so that a crash between
+//! any two is harmless (rule O6).
+
+use super::dereference::Found;
+use super::status::problem;
+use super::validate::{Choice, Problem, Wanted, choose};
+use super::build;
+use crate::controllers::database_class::{server, writer::writer};
+use crate::controllers::{Category, Ctx, Fault};
+use crate::database::{DatabaseError, Holding, Observed, Plan};
+use crate::kube::{ChildKind, ObjectKey, apply, prune};
+use kube::ResourceExt as _;
+use paddock_crds::labels;
+use paddock_crds::v1alpha1::{DatabaseClaim, Server};
+use std::collections::BTreeSet;
+
+/// Field manager concern of binding Secrets.
+const CONCERN: &str = "binding";
+
+/// The server of the claim: the one it is bound to; else the one that holds its data already; else the least loaded one with room.
+pub(super) async fn place<'a>(
+    ctx: &Ctx,
+    claim: &DatabaseClaim,
+    wanted: &'a Wanted,
+    found: &Found,
+) -> Result<Result<&'a Server, Problem>, Fault> {
+    let able = match choose(claim, &wanted.class, &found.claims) {
+        Err(problem) => return Ok(Err(problem)),
+        Ok(Choice::Bound(server)) => return Ok(Ok(server)),
+        Ok(Choice::Among(able)) => able,
+    };
+    let writer = writer(ctx).await?;
+    // All servers, also full ones: as long as one does not answer, its data may be there, and nothing may be made elsewhere.
+    for candidate in &wanted.class.spec.servers {
+        let holds = match server::handle(ctx, &wanted.class, candidate).await? {
+            Ok(handle) => handle.provisioner.holds(&wanted.identity, &writer).await,
+            Err(error) => Err(error),
+        };
+        match holds {
+            Ok(Holding::Ours) => return Ok(Ok(candidate)),
+            Ok(Holding::Nothing) => {}
+            Err(error) => return Ok(Err(problem(&error))),
+        }
+    }
+    able.first().copied().map(Ok).ok_or_else(|| Fault::new(Category::Panic, "no server was chosen: report this defect"))
+}
+
+/// Makes it on the server and publishes the bindings.
+pub(super) async fn bind(
+    ctx: &Ctx,
+    claim: &DatabaseClaim,
+    wanted: &Wanted,
+    found: &Found,
+    chosen: &Server,
+) -> Result<Result<Observed, Problem>, Fault> {
+    let handle = match server::handle(ctx, &wanted.class, chosen).await? {
+        Ok(handle) => handle,
+        Err(error) => return Ok(Err(problem(&error))),
+    };
+    let logins = build::logins(claim, &found.secrets)
+        .map_err(|error| Fault::new(Category::ServerError, error.to_string()))?;
+    let plan = Plan {
+        identity: wanted.identity.clone(),
+        uid: claim.uid().unwrap_or_default(),
+        writer: writer(ctx).await?,
+        logins,
+        limits: wanted.limits,
+        topics: wanted.topics.clone(),
+    };
+    let observed = match handle.provisioner.ensure(&plan).await {
+        Ok(observed) => observed,
+        Err(error @ DatabaseError::Superseded { .. }) => return Err(Fault::new(Category::NotLeader, error.to_string())),
+        Err(error) => return Ok(Err(problem(&error))),
+    };
+    let fresh = || uuid::Uuid::now_v7().to_string();
+    let mut keep = BTreeSet::new();
+    for secret in build::secrets(claim, wanted, &handle.address, &plan.logins, &found.secrets, fresh) {
+        keep.extend(ObjectKey::of(&secret));
+        apply(ctx, CONCERN, &secret).await?;
+    }
+    let (name, namespace) = (claim.name_any(), claim.namespace());
+    prune(ctx, &[ChildKind::Secret], namespace.as_deref(), &[(labels::CLAIM, &name)], &keep).await?;
+    Ok(Ok(expected(claim, observed)))
+}
+
+/// An engine without a marker cannot tell drift from a change of mind: while the spec is new, it is none.
+fn expected(claim: &DatabaseClaim, observed: Observed) -> Observed {
+    let seen = claim.status.as_ref().and_then(|status| status.observed_generation);
+    if seen == claim.metadata.generation { observed } else { Observed { repaired: Vec::new(), ..observed } }
+}

@@ -1,0 +1,108 @@
+//! What a claim refers to, as last seen: its environment, its class, its Secrets, who needs it.
+
+use crate::controllers::{Ctx, Fault};
+use crate::kube::ChildKind;
+use crate::kube::cache::is_ours;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, ResourceExt as _};
+use paddock_crds::labels;
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, DatabaseClass, EnvironmentClass};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The environment that a namespace is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Environment {
+    /// Its Tenant.
+    pub tenant: String,
+    /// Its name within the Tenant.
+    pub name: String,
+    /// Its class.
+    pub class: EnvironmentClass,
+}
+
+/// A Secret of a binding's name.
+#[derive(Clone, Debug)]
+pub enum Live {
+    /// It does not exist.
+    Absent,
+    /// It is the binding of this claim.
+    Ours(Box<Secret>),
+    /// It exists and is not: says what is there.
+    Foreign(&'static str),
+}
+
+/// What was found.
+#[derive(Clone, Debug, Default)]
+pub struct Found {
+    /// `None` if the namespace is no environment.
+    pub environment: Option<Environment>,
+    /// The class.
+    pub class: Option<Arc<DatabaseClass>>,
+    /// All classes, to see servers that two of them name.
+    pub classes: Vec<Arc<DatabaseClass>>,
+    /// Claims of all namespaces, to see how full servers are.
+    pub claims: Vec<Arc<DatabaseClaim>>,
+    /// Services of the namespace.
+    pub services: Vec<Arc<BettingService>>,
+    /// Secrets by role.
+    pub secrets: BTreeMap<String, Live>,
+}
+
+/// Reads it all, from the cache but for Secrets that it does not hold.
+///
+/// # Errors
+/// What the apiserver answered.
+pub async fn dereference(ctx: &Ctx, claim: &DatabaseClaim) -> Result<Found, Fault> {
+    let namespace = claim.namespace().unwrap_or_default();
+    let classes = ctx.cache.list::<DatabaseClass>();
+    let environment = environment(ctx, &namespace);
+    let mut secrets = BTreeMap::new();
+    if environment.is_some() {
+        for role in &claim.spec.roles {
+            let name = super::build::secret_name(&claim.name_any(), &role.name);
+            secrets.insert(role.name.clone(), secret(ctx, &namespace, &name, &claim.name_any()).await?);
+        }
+    }
+    Ok(Found {
+        environment,
+        class: classes.iter().find(|class| class.name_any() == claim.spec.class_name).cloned(),
+        classes,
+        claims: ctx.cache.list::<DatabaseClaim>(),
+        services: ctx.cache.list_in::<BettingService>(&namespace),
+        secrets,
+    })
+}
+
+/// The environment that `namespace` is, by the labels that only the Tenant controller sets.
+pub fn environment(ctx: &Ctx, namespace: &str) -> Option<Environment> {
+    let object = ctx.cache.child(ChildKind::Namespace, None, namespace)?;
+    let label = |name: &str| object.labels().get(name);
+    let (tenant, name) = (label(labels::TENANT)?, label(labels::ENVIRONMENT)?);
+    let class = label(labels::CLASS)?.parse().ok()?;
+    (paddock_crds::names::namespace(tenant, name) == namespace).then(|| Environment {
+        tenant: tenant.clone(),
+        name: name.clone(),
+        class,
+    })
+}
+
+async fn secret(ctx: &Ctx, namespace: &str, name: &str, claim: &str) -> Result<Live, Fault> {
+    let found = match ctx.cache.secret(namespace, name) {
+        Some(found) => Some(found.as_ref().clone()),
+        // The watch shows only what has our label, and may be behind: a second password would lock pods out.
+        None => {
+            let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+            let doing = format!("reading Secret {namespace}/{name}");
+            api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?
+        }
+    };
+    Ok(match found {
+        None => Live::Absent,
+        Some(secret) if !is_ours(&secret.metadata) => Live::Foreign("was not made by the operator"),
+        Some(secret) if secret.labels().get(labels::CLAIM).map(String::as_str) != Some(claim) => {
+            Live::Foreign("is the binding of another claim")
+        }
+        Some(secret) => Live::Ours(Box::new(secret)),
+    })
+}

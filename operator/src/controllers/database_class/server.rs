@@ -1,0 +1,161 @@
+//! From a server of a class to its administrator's handle: reads the Secrets that the class names, in the operator's namespace only.
+
+use crate::controllers::{Ctx, Fault};
+use crate::database::kafka::KafkaBroker;
+use crate::database::postgres::{Administrator, PostgresServer};
+use crate::database::{DatabaseError, Provisioner};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use paddock_crds::v1alpha1::{DatabaseClass, Engine, Server};
+
+/// How clients reach a server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Address {
+    /// Host name or address.
+    pub host: String,
+    /// TCP port.
+    pub port: u16,
+    /// PEM of the authority that signed the server's certificate; empty for plain connections.
+    pub ca: String,
+}
+
+/// A server as its administrator and as services reach it.
+pub struct Handle {
+    /// For the administrator.
+    pub provisioner: Box<dyn Provisioner>,
+    /// For binding Secrets.
+    pub address: Address,
+}
+
+/// The handle of `server`.
+///
+/// # Errors
+/// The outer error: the apiserver could not be asked. The inner one: what is wrong with the class or the Secrets that it names.
+pub async fn handle(
+    ctx: &Ctx,
+    class: &DatabaseClass,
+    server: &Server,
+) -> Result<Result<Handle, DatabaseError>, Fault> {
+    let administrator = secret(ctx, server.admin_secret.as_deref()).await?;
+    let authority = secret(ctx, server.tls.as_ref().map(|tls| tls.ca_secret.as_str())).await?;
+    Ok(build(class.spec.engine, server, administrator.as_ref(), authority.as_ref()))
+}
+
+/// A Secret of the operator's namespace, by name: from its watch, or by one GET until the watch has listed them.
+async fn secret(ctx: &Ctx, name: Option<&str>) -> Result<Option<Secret>, Fault> {
+    let namespace = ctx.settings.operator_namespace.as_str();
+    let Some(name) = name else { return Ok(None) };
+    if let Some(found) = ctx.cache.secret(namespace, name) {
+        return Ok(Some(found.as_ref().clone()));
+    }
+    if ctx.cache.secrets_ready(namespace) {
+        return Ok(None);
+    }
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+    api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading Secret {namespace}/{name}"), error))
+}
+
+fn build(
+    engine: Engine,
+    server: &Server,
+    administrator: Option<&Secret>,
+    authority: Option<&Secret>,
+) -> Result<Handle, DatabaseError> {
+    let (host, port) = split(server)?;
+    match engine {
+        Engine::PostgreSQL => {
+            let secret = server.admin_secret.clone().unwrap_or_default();
+            let Some(tls) = &server.tls else {
+                return Err(DatabaseError::Unsupported {
+                    server: server.name.clone(),
+                    found: "without tls in its class".to_owned(),
+                    wanted: "tls with mode VerifyFull and a caSecret",
+                });
+            };
+            let ca = value(authority, &tls.ca_secret, "ca.crt")?;
+            let provisioner = PostgresServer {
+                name: server.name.clone(),
+                host: host.clone(),
+                port,
+                ca: ca.clone().into_bytes(),
+                administrator: Administrator {
+                    username: value(administrator, &secret, "username")?,
+                    password: value(administrator, &secret, "password")?.into(),
+                    secret,
+                },
+            };
+            Ok(Handle { provisioner: Box::new(provisioner), address: Address { host, port, ca } })
+        }
+        Engine::Kafka => {
+            if server.tls.is_some() {
+                return Err(DatabaseError::Unsupported {
+                    server: server.name.clone(),
+                    found: "behind TLS".to_owned(),
+                    wanted: "a plain listener: take tls out of the class until bus logins exist",
+                });
+            }
+            let provisioner = KafkaBroker { name: server.name.clone(), bootstrap: server.endpoints.read_write.clone() };
+            Ok(Handle { provisioner: Box::new(provisioner), address: Address { host, port, ca: String::new() } })
+        }
+    }
+}
+
+fn split(server: &Server) -> Result<(String, u16), DatabaseError> {
+    server
+        .endpoints
+        .read_write
+        .rsplit_once(':')
+        .and_then(|(host, port)| Some((host.to_owned(), port.parse().ok()?)))
+        .ok_or_else(|| DatabaseError::Unsupported {
+            server: server.name.clone(),
+            found: format!("at {}, which is no host:port", server.endpoints.read_write),
+            wanted: "an endpoint with a port up to 65535",
+        })
+}
+
+fn value(secret: Option<&Secret>, name: &str, key: &str) -> Result<String, DatabaseError> {
+    let unusable =
+        |problem: String| DatabaseError::SecretUnusable { secret: name.to_owned(), problem };
+    let secret = secret.ok_or_else(|| unusable("does not exist; create it".to_owned()))?;
+    let bytes = secret.data.as_ref().and_then(|data| data.get(key)).filter(|value| !value.0.is_empty());
+    let bytes = bytes.ok_or_else(|| unusable(format!("has no key {key}; add it")))?;
+    String::from_utf8(bytes.0.clone()).map_err(|_| unusable(format!("has a key {key} that is not text; replace it")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn server(endpoint: &str, tls: bool) -> Server {
+        let mut server = json!({"name": "pg-a", "adminSecret": "admin", "endpoints": {"readWrite": endpoint},
+            "network": {"namespace": "db", "podLabels": {}, "ports": [5432]}});
+        if tls {
+            server["tls"] = json!({"mode": "VerifyFull", "caSecret": "ca"});
+        }
+        serde_json::from_value(server).unwrap()
+    }
+
+    fn secret(data: serde_json::Value) -> Secret {
+        serde_json::from_value(json!({"metadata": {}, "data": data})).unwrap()
+    }
+
+    fn refusal(engine: Engine, server: &Server, administrator: Option<&Secret>, authority: Option<&Secret>) -> String {
+        build(engine, server, administrator, authority).err().unwrap().to_string()
+    }
+
+    #[test]
+    fn each_fault_of_a_class_names_what_to_mend() {
+        let admin = secret(json!({"username": "cGc=", "password": "cGc="}));
+        let ca = secret(json!({"ca.crt": "Y2E="}));
+        let good = server("pg.db.svc:5432", true);
+        assert_eq!(build(Engine::PostgreSQL, &good, Some(&admin), Some(&ca)).ok().unwrap().address.port, 5432);
+        assert!(refusal(Engine::PostgreSQL, &good, None, Some(&ca)).contains("Secret admin"));
+        assert!(refusal(Engine::PostgreSQL, &good, Some(&secret(json!({"username": "cGc="}))), Some(&ca)).contains("key password"));
+        assert!(refusal(Engine::PostgreSQL, &good, Some(&admin), None).contains("Secret ca"));
+        assert!(refusal(Engine::PostgreSQL, &server("pg:5432", false), Some(&admin), None).contains("VerifyFull"));
+        assert!(refusal(Engine::PostgreSQL, &server("pg:99999", true), Some(&admin), Some(&ca)).contains("host:port"));
+        assert!(refusal(Engine::Kafka, &server("bus:9092", true), None, None).contains("take tls out"));
+        assert!(build(Engine::Kafka, &server("bus:9092", false), None, None).is_ok());
+    }
+}

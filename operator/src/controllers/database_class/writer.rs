@@ -1,0 +1,31 @@
+//! Who the operator is to a database server: the cluster and the term of its leadership (rule O5).
+
+use crate::controllers::{Category, Ctx, Fault};
+use crate::database::Writer;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+use tokio::sync::OnceCell;
+
+/// The cluster's id does not change while a process lives: it is asked for once.
+static CLUSTER: OnceCell<String> = OnceCell::const_new();
+
+/// The writer of this moment.
+///
+/// # Errors
+/// `NotLeader`, or what the apiserver answered.
+pub async fn writer(ctx: &Ctx) -> Result<Writer, Fault> {
+    let epoch = ctx.leader.fence()?;
+    let cluster = CLUSTER.get_or_try_init(|| cluster(ctx)).await?.clone();
+    Ok(Writer { cluster, epoch: i64::try_from(epoch).unwrap_or(i64::MAX) })
+}
+
+/// The uid of namespace `kube-system`, which lives as long as the cluster.
+async fn cluster(ctx: &Ctx) -> Result<String, Fault> {
+    let api: Api<Namespace> = Api::all(ctx.client.clone());
+    let namespace =
+        api.get("kube-system").await.map_err(|error| Fault::of_request("reading Namespace kube-system", error))?;
+    namespace
+        .metadata
+        .uid
+        .ok_or_else(|| Fault::new(Category::ServerError, "Namespace kube-system has no uid; it is tried again"))
+}
