@@ -1,1 +1,65 @@
-//! Calculations and settlement: ticket acceptance and payout.
+//! Calculations and settlement: ticket acceptance and payout. One crate and one database, two processes.
+
+pub mod acceptance;
+pub mod bank;
+pub mod domain;
+pub mod http;
+pub mod metrics;
+pub mod offer;
+pub mod settlement;
+pub mod store;
+#[cfg(test)]
+mod scenarios;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod testing_world;
+
+use std::sync::Arc;
+
+use paddock_service::outbox::Outbox;
+use paddock_service::{Apps, Command, Service, Settings};
+
+use crate::acceptance::Acceptance;
+use crate::bank::Account;
+use crate::metrics::AcceptanceMetrics;
+use crate::offer::OfferCopy;
+use crate::store::Store;
+
+/// The schema of calculations and settlement.
+pub static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Runs component `calculations`.
+pub async fn run(command: Command) -> anyhow::Result<()> {
+    match command {
+        Command::Migrate => paddock_service::migrate("db", &MIGRATIONS).await,
+        Command::Serve => serve().await,
+    }
+}
+
+async fn serve() -> anyhow::Result<()> {
+    let mut settings = Settings::from_env();
+    let account = settings.get("ACCOUNT_URL", "http://account:8080".to_owned());
+    let service = Service::start_with_market_book("calculations", settings).await?;
+    let database = service.postgres("db")?;
+    let bus = service.kafka("bus")?;
+    let outbox = Outbox::default();
+    let acceptance = Acceptance {
+        store: Store::new(database.clone(), outbox.clone(), service.origin()),
+        offer: OfferCopy::default(),
+        book: service.market_book()?,
+        bank: Arc::new(Account::new(&account)?),
+        metrics: AcceptanceMetrics::register(service.registry())?,
+    };
+    let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
+    let (producer, end) = (bus.producer()?, service.draining());
+    service.spawn("outbox", async move {
+        outbox.relay(database, producer, end).await;
+        Ok(())
+    });
+    let follow = acceptance.offer.clone().follow(bus, acceptance.store.clone(), gate, service.draining());
+    service.spawn("offer", follow);
+    service.spawn("tickets", acceptance.clone().resume_forever(service.draining()));
+    service.spawn("market-book", acceptance.clone().announce_books(service.draining()));
+    service.serve(Apps { http: http::app(acceptance), ..Apps::default() }).await
+}

@@ -1,0 +1,263 @@
+//! Acceptance of tickets: from the request to the posted hold, over any number of replicas and crashes.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use paddock_service::{BookHolder, Problem, idempotency};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::bank::{Bank, BankError};
+use crate::domain::Code;
+use crate::domain::decide::{Asking, decide};
+use crate::domain::request::{PlaceTicket, Single};
+use crate::metrics::AcceptanceMetrics;
+use crate::offer::OfferCopy;
+use crate::store::{Decided, NewTicket, Placed, Step, Store, StoreError, Ticket};
+
+/// A request waits for delays up to this; longer ones are answered `pending`.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// A ticket whose hold account did not answer for so long is refused.
+const HOLD_PATIENCE_MS: i64 = 10_000;
+/// Before account is asked again.
+const ASK_AGAIN_MS: i64 = 500;
+/// Tickets that one round resumes.
+const ROUND: i64 = 50;
+/// Between two looks for tickets to resume.
+const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks for old keys.
+const FORGET: Duration = Duration::from_secs(3600);
+
+/// Everything that acceptance works with. Clones share it.
+#[derive(Clone)]
+pub struct Acceptance {
+    /// Rows.
+    pub store: Store,
+    /// Copy of the offer.
+    pub offer: OfferCopy,
+    /// Book in force.
+    pub book: BookHolder,
+    /// Account.
+    pub bank: Arc<dyn Bank>,
+    /// Metrics.
+    pub metrics: AcceptanceMetrics,
+}
+
+/// A ticket and whether this request made it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// In its present state.
+    pub ticket: Ticket,
+    /// Made by this request.
+    pub is_new: bool,
+}
+
+impl Acceptance {
+    /// Places a ticket, or finds the one that the key stands for, and goes on with it as far as patience reaches.
+    pub async fn place(&self, request: &PlaceTicket) -> Result<Answer, Problem> {
+        let started = Instant::now();
+        let fingerprint = idempotency::fingerprint(&request.ticket).map_err(Problem::internal)?;
+        if let Some(known) = self.store.known(request.customer_id, &request.idempotency_key).await? {
+            return self.replay(known, &fingerprint).await;
+        }
+        let understood = request.ticket.understand(request.currency);
+        let (singles, total) = understood.map_err(|error| Problem::unprocessable(error.code(), error.to_string()))?;
+        let new = self.receive(request, fingerprint.clone(), singles, total).await?;
+        let placed = self.store.place(&new).await?;
+        match placed {
+            Placed::Known { .. } => return self.replay(placed, &fingerprint).await,
+            Placed::New { rejected: Some(code) } => self.metrics.decided("rejected", code.into()),
+            Placed::New { rejected: None } => {
+                // The ticket is stored: whatever fails from here on, a replica resumes it.
+                if let Err(error) = self.advance(new.id, PATIENCE).await {
+                    tracing::warn!(ticket = %new.id, %error, "the ticket waits to be resumed");
+                }
+            }
+        }
+        self.metrics.latency.observe(started.elapsed().as_secs_f64());
+        Ok(Answer { ticket: self.ticket(new.id).await?, is_new: true })
+    }
+
+    async fn replay(&self, placed: Placed, fingerprint: &[u8]) -> Result<Answer, Problem> {
+        let Placed::Known { ticket, fingerprint: stored } = placed else {
+            return Err(Problem::internal(anyhow::anyhow!("a new ticket cannot be replayed")));
+        };
+        idempotency::check_same(&stored, fingerprint)?;
+        Ok(Answer { ticket: self.ticket(ticket).await?, is_new: false })
+    }
+
+    async fn ticket(&self, id: Uuid) -> Result<Ticket, Problem> {
+        let ticket = self.store.ticket(id).await?;
+        ticket.ok_or_else(|| Problem::not_found("there is no such ticket; use an id from the list of tickets"))
+    }
+
+    /// Step 1: the legs against the own copy of the offer.
+    async fn receive(
+        &self,
+        request: &PlaceTicket,
+        fingerprint: Vec<u8>,
+        singles: Vec<Single>,
+        total: paddock_money::Money,
+    ) -> Result<NewTicket, Problem> {
+        let book = self.book.now().ok_or_else(|| {
+            Problem::unavailable("market-book-missing", "this replica has no market book yet; try again in a moment")
+        })?;
+        let keys: Vec<String> =
+            singles.iter().flat_map(|bet| [bet.line.to_string(), bet.line.event_id.clone()]).collect();
+        let states = self.store.states(&keys).await?;
+        let now = Timestamp::now().as_millisecond();
+        let country = request.country.to_uppercase();
+        let asking = Asking { country: &country, odds_change: request.ticket.odds_change, now };
+        let mut delay_ms = 0;
+        let mut bets = Vec::with_capacity(singles.len());
+        for single in singles {
+            let offered = crate::store::offered(&self.offer, &single, &states, now)?;
+            let verdict = decide(&single, offered.as_ref(), &book, asking, None).map(|terms| {
+                delay_ms = delay_ms.max(terms.delay_ms);
+                (terms.seen, terms.payout)
+            });
+            bets.push((single, verdict));
+        }
+        Ok(NewTicket {
+            id: Uuid::now_v7(),
+            customer: request.customer_id,
+            country,
+            odds_change: request.ticket.odds_change,
+            context: request.context.clone(),
+            key: request.idempotency_key.clone(),
+            fingerprint,
+            total,
+            delay_ms,
+            bets,
+        })
+    }
+
+    /// Goes on with a ticket until it is finished, waits longer than `patience`, or account does not answer.
+    pub async fn advance(&self, id: Uuid, patience: Duration) -> Result<(), StoreError> {
+        loop {
+            match self.store.step(id).await? {
+                Step::Hold { customer, amount, delay_ms, age_ms } => {
+                    match self.bank.hold(id, customer, amount).await {
+                        Ok(()) if delay_ms == 0 => self.decide(id, true).await?,
+                        Ok(()) => self.store.held(id).await?,
+                        Err(BankError::Refused(code)) => self.reject(id, &code, false).await?,
+                        Err(BankError::Unavailable(_)) if age_ms > HOLD_PATIENCE_MS => {
+                            self.reject(id, Code::AccountUnavailable.into(), true).await?;
+                        }
+                        Err(error) => return self.ask_again(id, &error).await,
+                    }
+                }
+                Step::Decide { in_ms: 0 } => self.decide(id, false).await?,
+                Step::Decide { in_ms } => {
+                    let left = Duration::from_millis(u64::try_from(in_ms).unwrap_or(0));
+                    if left > patience {
+                        return Ok(());
+                    }
+                    // The delay of the rule itself, not a wait for something else.
+                    tokio::time::sleep(left).await;
+                }
+                Step::Post => match self.bank.post(id).await {
+                    Ok(()) => self.store.resolved(id, true).await?,
+                    Err(error) => return self.ask_again(id, &error).await,
+                },
+                Step::Void => match self.bank.void(id).await {
+                    Ok(()) => self.store.resolved(id, false).await?,
+                    Err(error) => return self.ask_again(id, &error).await,
+                },
+                Step::Finished => return Ok(()),
+            }
+        }
+    }
+
+    async fn ask_again(&self, id: Uuid, error: &BankError) -> Result<(), StoreError> {
+        match error {
+            BankError::Refused(code) => tracing::error!(ticket = %id, code, "account refuses to resolve a hold"),
+            BankError::Unavailable(_) => tracing::warn!(ticket = %id, %error, "ticket waits for account"),
+        }
+        self.store.later(id, ASK_AGAIN_MS).await
+    }
+
+    async fn reject(&self, id: Uuid, code: &str, held: bool) -> Result<(), StoreError> {
+        if self.store.reject(id, code, held).await? {
+            self.metrics.decided("rejected", code);
+        }
+        Ok(())
+    }
+
+    /// Step 5. The book in force is held until the transaction has ended, so that a newer one waits for it.
+    async fn decide(&self, id: Uuid, held: bool) -> Result<(), StoreError> {
+        let Some(book) = self.book.hold().await else { return Err(StoreError::BookBehind(0)) };
+        let decided = self.store.decide(id, &book, &self.offer, held).await;
+        drop(book);
+        match decided? {
+            Decided::Accepted => self.metrics.decided("accepted", ""),
+            Decided::Rejected(code) => self.metrics.decided("rejected", code.into()),
+            Decided::NotNow => {}
+        }
+        Ok(())
+    }
+
+    /// Resumes tickets whose time has come, once; returns how many it looked at.
+    pub async fn resume(&self) -> Result<usize, StoreError> {
+        let due = self.store.lease(ROUND).await?;
+        let count = due.len();
+        let resumed = due.into_iter().map(|id| async move {
+            if let Err(error) = self.advance(id, Duration::ZERO).await {
+                tracing::warn!(ticket = %id, %error, "ticket is resumed later");
+                if let Err(error) = self.store.later(id, ASK_AGAIN_MS).await {
+                    tracing::warn!(ticket = %id, %error, "ticket is resumed when its lease ends");
+                }
+            }
+        });
+        futures::StreamExt::for_each_concurrent(futures::stream::iter(resumed), 8, |work| work).await;
+        Ok(count)
+    }
+
+    /// Resumes tickets until told to end. Waits until the offer is known, because what is not known is refused.
+    pub async fn resume_forever(self, end: CancellationToken) -> anyhow::Result<()> {
+        let mut last_forget: Option<Instant> = None;
+        while !end.is_cancelled() {
+            let age = self.offer.age(Timestamp::now().as_millisecond());
+            self.metrics.offer_age.set(age.unwrap_or(-1));
+            let mut count = 0;
+            if self.offer.is_caught_up() && self.book.now().is_some() {
+                match self.resume().await {
+                    Ok(resumed) => count = resumed,
+                    Err(error) => tracing::warn!(%error, "tickets are resumed later"),
+                }
+            }
+            if last_forget.is_none_or(|at| at.elapsed() > FORGET) {
+                last_forget = Some(Instant::now());
+                if let Err(error) = self.store.forget_old_keys().await {
+                    tracing::warn!(%error, "old keys are forgotten later");
+                }
+            }
+            if count < usize::try_from(ROUND).unwrap_or(usize::MAX) {
+                tokio::select! { () = tokio::time::sleep(LOOK) => {}, () = end.cancelled() => {} }
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells the other replicas of each new book, until told to end.
+    pub async fn announce_books(self, end: CancellationToken) -> anyhow::Result<()> {
+        let mut changes = self.book.changes();
+        loop {
+            let generation = changes.borrow_and_update().as_ref().map(|book| book.generation());
+            if let Some(generation) = generation {
+                while let Err(error) = self.store.book_in_force(generation).await {
+                    tracing::warn!(%error, "the book's generation is announced again");
+                    tokio::select! {
+                        () = tokio::time::sleep(LOOK) => {},
+                        () = end.cancelled() => return Ok(()),
+                    }
+                }
+            }
+            tokio::select! {
+                changed = changes.changed() => if changed.is_err() { end.cancelled().await },
+                () = end.cancelled() => return Ok(()),
+            }
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! Acceptance and settlement as a whole: crashes, repetition, concurrency.
+
+use axum::body::Body;
+use http::{Request, StatusCode};
+use http_body_util::BodyExt as _;
+use paddock_events::{CancelledRange, LineKey, MarketStatus};
+use paddock_ledger::AccountId;
+use paddock_odds::Specifiers;
+use proptest::strategy::{Strategy as _, ValueTree as _};
+use proptest::test_runner::TestRunner;
+use serde_json::Value;
+use tower::ServiceExt as _;
+use uuid::Uuid;
+
+use crate::acceptance::Acceptance;
+use crate::store::{Status, StoreError};
+use crate::testing;
+use crate::testing_world::{Crash, World, request, result};
+
+const BIG: &str = "100000.00";
+
+#[tokio::test]
+async fn a_ticket_is_accepted_once_and_its_key_replays() {
+    let world = World::start(BIG, 0).await;
+    let customer = world.customer("50.00");
+    let ticket = world.place(customer, "10.00").await;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Accepted, None));
+    assert!(ticket.placed_at.unwrap() >= ticket.received_at);
+    assert_eq!(ticket.potential_payout(), 2100);
+    let certificate = ticket.certificate.unwrap();
+    assert_eq!(certificate["bets"][0]["rule"], "soccer-1x2");
+    assert_eq!(certificate["bets"][0]["liability"]["after"], "11.00");
+    assert_eq!((world.bank.balance(AccountId::HOUSE_BETS), world.bank.worth(customer)), (1000, 4000));
+
+    let again = world.acceptance.place(&request(customer, "key", "10.00", testing::EVENT)).await.unwrap();
+    assert_eq!((again.ticket.id, again.is_new), (ticket.id, false));
+    let other = world.acceptance.place(&request(customer, "key", "11.00", testing::EVENT)).await.unwrap_err();
+    assert_eq!(other.code(), "idempotency-key-reused");
+    assert_eq!(world.bank.worth(customer), 4000, "nothing more was taken");
+    let events: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(events, 1);
+}
+
+#[tokio::test]
+async fn the_same_key_at_the_same_time_makes_one_ticket() {
+    let world = World::start(BIG, 0).await;
+    let customer = world.customer("50.00");
+    let asked = request(customer, "key", "10.00", testing::EVENT);
+    let answers = futures::future::join_all((0..6).map(|_| world.acceptance.place(&asked))).await;
+    let mut tickets: Vec<_> = answers.iter().map(|answer| answer.as_ref().unwrap().ticket.id).collect();
+    tickets.dedup();
+    assert_eq!(tickets.len(), 1);
+    assert_eq!(answers.iter().filter(|answer| answer.as_ref().unwrap().is_new).count(), 1);
+    world.resume().await;
+    assert_eq!(world.bank.worth(customer), 4000);
+}
+
+#[tokio::test]
+async fn refusals_take_nothing() {
+    let world = World::start(BIG, 0).await;
+    let customer = world.customer("5.00");
+    let ticket = world.place(customer, "10.00").await;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("insufficient-funds")));
+    let mut asked = request(customer, "unknown", "1.00", "sim:match:404");
+    let ticket = world.acceptance.place(&asked).await.unwrap().ticket;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("unknown-selection")));
+    assert_eq!(ticket.bets[0].code.as_deref(), Some("unknown-selection"));
+    asked = request(customer, "accumulator", "1.00", testing::EVENT);
+    asked.ticket.bets[0].kind = "accumulator".to_owned();
+    let problem = world.acceptance.place(&asked).await.unwrap_err();
+    assert_eq!((problem.status(), problem.code()), (StatusCode::UNPROCESSABLE_ENTITY, "bet-type-not-offered"));
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (500, 0));
+}
+
+/// B2: kill the process around every call of account; another one finishes the ticket.
+#[tokio::test]
+async fn a_crash_at_any_call_loses_no_ticket() {
+    let world = World::start(BIG, 0).await;
+    for (number, crash) in
+        [Crash::Before(0), Crash::After(0), Crash::Before(1), Crash::After(1)].into_iter().enumerate()
+    {
+        let customer = world.customer("50.00");
+        world.bank.crash(Some(crash));
+        let ticket = world.place(customer, "10.00").await;
+        assert_eq!(world.bank.calls(), if number < 2 { 1 } else { 2 }, "{crash:?} happened");
+        world.bank.crash(None);
+        world.resume().await;
+        assert_eq!(world.ticket(ticket.id).await.status, Status::Accepted, "{crash:?}");
+        assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (4000, 0), "{crash:?}");
+    }
+    assert_eq!(world.bank.balance(AccountId::HOUSE_BETS), 4000);
+    assert!(world.bank.is_balanced());
+}
+
+#[tokio::test]
+async fn a_crash_around_a_refusal_leaves_no_hold() {
+    let world = World::start(BIG, 60_000).await;
+    for (number, crash) in (2..).zip([Crash::Before(0), Crash::After(0), Crash::Before(1), Crash::After(1)]) {
+        let customer = world.customer("50.00");
+        world.bank.crash(Some(crash));
+        let ticket = world.place(customer, "10.00").await;
+        let is_hold = matches!(crash, Crash::Before(0) | Crash::After(0));
+        if is_hold {
+            assert_eq!(world.bank.calls(), 1);
+            world.bank.crash(None);
+        }
+        world.resume().await;
+        // The line is suspended and returns during the delay.
+        world.offer(testing::line("2.10", number * 10, MarketStatus::Suspended)).await;
+        world.offer(testing::line("2.10", number * 10 + 1, MarketStatus::Active)).await;
+        world.pass_delay().await;
+        world.resume().await;
+        world.bank.crash(None);
+        world.resume().await;
+        let ticket = world.ticket(ticket.id).await;
+        assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("market-suspended")), "{crash:?}");
+        assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0), "{crash:?}");
+    }
+    assert_eq!(world.bank.balance(AccountId::HOUSE_BETS), 0);
+}
+
+#[tokio::test]
+async fn a_delayed_ticket_is_decided_by_whoever_comes() {
+    let world = World::start(BIG, 60_000).await;
+    let customer = world.customer("50.00");
+    let ticket = world.place(customer, "10.00").await;
+    assert_eq!(ticket.status, Status::PendingDelay);
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 1000));
+    world.resume().await;
+    assert_eq!(world.ticket(ticket.id).await.status, Status::PendingDelay, "not before its time");
+    world.pass_delay().await;
+    // Two replicas at once.
+    let other: Acceptance = world.acceptance.clone();
+    sqlx::query("UPDATE ticket SET attempt_at = clock_timestamp()").execute(&world.pool).await.unwrap();
+    let patience = std::time::Duration::ZERO;
+    let (one, two) = tokio::join!(world.acceptance.advance(ticket.id, patience), other.advance(ticket.id, patience));
+    one.unwrap();
+    two.unwrap();
+    let decided = world.ticket(ticket.id).await;
+    assert_eq!((decided.status, decided.sequence), (Status::Accepted, 3), "one decision");
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (4000, 0));
+}
+
+/// B3: whatever comes together, the liability limit holds.
+#[tokio::test]
+async fn concurrent_tickets_never_pass_the_liability() {
+    // Each bet of 10.00 at 2.10 costs 11.00 at most: four fit into 50.00.
+    let world = World::start("50.00", 0).await;
+    let customer = world.customer("1000.00");
+    let requests: Vec<_> =
+        (0..16).map(|number| request(customer, &format!("key{number}"), "10.00", testing::EVENT)).collect();
+    futures::future::join_all(requests.iter().map(|asked| world.acceptance.place(asked))).await;
+    world.resume().await;
+    let count = async |status: &str, code: Option<&str>| -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM ticket WHERE status = $1 AND code IS NOT DISTINCT FROM $2")
+            .bind(status)
+            .bind(code)
+            .fetch_one(&world.pool)
+            .await
+            .unwrap()
+    };
+    assert_eq!(count("accepted", None).await, 4);
+    assert_eq!(count("rejected", Some("limit-exceeded")).await, 12);
+    let liability: i64 = sqlx::query_scalar("SELECT liability FROM exposure").fetch_one(&world.pool).await.unwrap();
+    assert_eq!(liability, 4400);
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (96_000, 0));
+}
+
+/// B3: after another replica has a newer book in force, this one commits nothing by its older one.
+#[tokio::test]
+async fn no_ticket_commits_against_an_older_book() {
+    let world = World::start(BIG, 60_000).await;
+    let customer = world.customer("50.00");
+    let ticket = world.place(customer, "10.00").await;
+    world.pass_delay().await;
+    world.acceptance.store.book_in_force(2).await.unwrap();
+    let behind = world.acceptance.advance(ticket.id, std::time::Duration::ZERO).await.unwrap_err();
+    assert!(matches!(behind, StoreError::BookBehind(2)));
+    assert_eq!(world.ticket(ticket.id).await.status, Status::PendingDelay);
+    // The new book lowers the limit below this bet.
+    world.book(2, "5.00", 60_000).await;
+    world.acceptance.advance(ticket.id, std::time::Duration::ZERO).await.unwrap();
+    let ticket = world.ticket(ticket.id).await;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("limit-exceeded")));
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0));
+}
+
+async fn accepted_on(world: &World, customer: Uuid, event: &str) -> Uuid {
+    let mut line = testing::line("2.10", 1, MarketStatus::Active);
+    event.clone_into(&mut line.event_id);
+    world.offer(line).await;
+    let ticket = world.acceptance.place(&request(customer, event, "10.00", event)).await.unwrap().ticket;
+    assert_eq!(ticket.status, Status::Accepted);
+    ticket.id
+}
+
+/// B4: the same messages in any order, repeated, with payments in between, end in the same balances.
+#[tokio::test]
+async fn any_order_of_results_pays_the_same() {
+    let world = World::start(BIG, 0).await;
+    let mut runner = TestRunner::deterministic();
+    for number in 0..12 {
+        let (customer, event) = (world.customer("50.00"), format!("sim:match:{}", 100 + number));
+        let id = accepted_on(&world, customer, &event).await;
+        let line = LineKey::new(&event, 1, Specifiers::none());
+        let messages = vec![
+            result(&line, 1, Some(true), false),
+            result(&line, 2, None, false),
+            result(&line, 3, Some(false), false),
+            result(&line, 4, Some(true), true),
+            result(&line, 5, Some(true), false),
+        ];
+        let twice: Vec<_> = messages.iter().chain(&messages).cloned().collect();
+        let order = proptest::strategy::Just(twice).prop_shuffle().new_tree(&mut runner).unwrap().current();
+        for (place, message) in order.iter().enumerate() {
+            world.result(message).await;
+            if (place + number) % 3 == 0 {
+                world.settle().await;
+            }
+        }
+        world.settle().await;
+        let ticket = world.ticket(id).await;
+        assert_eq!((ticket.status, ticket.bets[0].payout), (Status::Settled, Some(2100)), "{number}");
+        assert_eq!(ticket.bets[0].selections[0].result.as_deref(), Some("won"));
+        assert_eq!(world.bank.worth(customer), 6100, "{number}");
+    }
+    assert_eq!(world.bank.balance(AccountId::HOUSE_BETS), 0);
+    assert_eq!(world.bank.balance(AccountId::HOUSE_PNL), -12 * 1100);
+    assert!(world.bank.is_balanced());
+}
+
+#[tokio::test]
+async fn a_crash_at_any_transfer_pays_once() {
+    let world = World::start(BIG, 0).await;
+    for (number, crash) in
+        [Crash::Before(0), Crash::After(0), Crash::Before(1), Crash::After(1)].into_iter().enumerate()
+    {
+        let (customer, event) = (world.customer("50.00"), format!("sim:match:{}", 200 + number));
+        let id = accepted_on(&world, customer, &event).await;
+        let line = LineKey::new(&event, 1, Specifiers::none());
+        world.result(&result(&line, 1, Some(true), false)).await;
+        world.bank.crash(Some(crash));
+        world.payer.round().await.unwrap();
+        assert_eq!(world.ticket(id).await.status, Status::Accepted, "{crash:?} happened");
+        world.bank.crash(None);
+        world.settle().await;
+        assert_eq!(world.ticket(id).await.status, Status::Settled, "{crash:?}");
+        assert_eq!(world.bank.worth(customer), 6100, "{crash:?}");
+    }
+    assert_eq!(world.bank.balance(AccountId::HOUSE_BETS), 0);
+    assert!(world.bank.is_balanced());
+}
+
+#[tokio::test]
+async fn a_rollback_after_the_money_is_gone_becomes_debt() {
+    let world = World::start(BIG, 0).await;
+    let (customer, event) = (world.customer("10.00"), "sim:match:300");
+    let id = accepted_on(&world, customer, event).await;
+    let line = LineKey::new(event, 1, Specifiers::none());
+    world.result(&result(&line, 1, Some(true), false)).await;
+    world.settle().await;
+    // All of it is bet again.
+    let mut second = testing::line("2.10", 1, MarketStatus::Active);
+    "sim:match:301".clone_into(&mut second.event_id);
+    world.offer(second).await;
+    world.acceptance.place(&request(customer, "all", "21.00", "sim:match:301")).await.unwrap();
+    world.result(&result(&line, 2, None, false)).await;
+    world.settle().await;
+    assert_eq!(world.ticket(id).await.status, Status::RolledBack);
+    assert_eq!(world.bank.balance(AccountId::cash(customer)), 0);
+    assert_eq!(world.bank.balance(AccountId::debt(customer)), -2100);
+    assert_eq!(world.bank.balance(AccountId::HOUSE_BETS), 3100);
+    world.result(&result(&line, 3, Some(false), false)).await;
+    world.settle().await;
+    assert_eq!(world.bank.balance(AccountId::HOUSE_PNL), 1000);
+    assert!(world.bank.is_balanced());
+}
+
+#[tokio::test]
+async fn a_cancel_voids_bets_placed_in_its_range_only() {
+    let world = World::start(BIG, 0).await;
+    let (customer, event) = (world.customer("50.00"), "sim:match:400");
+    let id = accepted_on(&world, customer, event).await;
+    let placed_at = world.ticket(id).await.placed_at.unwrap();
+    let line = LineKey::new(event, 1, Specifiers::none());
+    let cancelled = |sequence, start, end| {
+        let mut message = result(&line, sequence, Some(false), false);
+        message.1.cancels.push(CancelledRange { start_time: Some(start), end_time: Some(end), void_reason: None });
+        message
+    };
+    world.result(&cancelled(1, placed_at, placed_at + 1)).await;
+    world.settle().await;
+    let ticket = world.ticket(id).await;
+    assert_eq!((ticket.status, ticket.bets[0].payout), (Status::Cancelled, Some(1000)));
+    world.result(&cancelled(2, placed_at + 1, placed_at + 2)).await;
+    world.settle().await;
+    let ticket = world.ticket(id).await;
+    assert_eq!((ticket.status, ticket.bets[0].payout), (Status::Settled, Some(0)));
+    assert_eq!(world.bank.worth(customer), 4000);
+}
+
+#[tokio::test]
+async fn a_result_that_comes_before_the_decision_is_paid_after_it() {
+    let world = World::start(BIG, 60_000).await;
+    let customer = world.customer("50.00");
+    let ticket = world.place(customer, "10.00").await;
+    world.result(&result(&testing::key(), 1, Some(true), false)).await;
+    world.settle().await;
+    assert_eq!(world.ticket(ticket.id).await.status, Status::PendingDelay);
+    world.pass_delay().await;
+    world.resume().await;
+    world.settle().await;
+    assert_eq!(world.ticket(ticket.id).await.status, Status::Settled);
+    assert_eq!(world.bank.worth(customer), 6100);
+}
+
+#[tokio::test]
+async fn an_offset_is_taken_once() {
+    let world = World::start(BIG, 0).await;
+    let store = &world.payer.store;
+    assert_eq!(store.next_result("results", 3).await.unwrap(), 0);
+    let (id, message) = result(&testing::key(), 1, Some(true), false);
+    assert!(store.take_in(("results", 3, 0, 7), Some((id, &message))).await.unwrap());
+    assert!(!store.take_in(("results", 3, 0, 7), Some((id, &message))).await.unwrap());
+    assert_eq!(store.next_result("results", 3).await.unwrap(), 8);
+}
+
+#[tokio::test]
+async fn the_api_shows_tickets_decisions_and_proofs() {
+    let world = World::start(BIG, 0).await;
+    let customer = world.customer("50.00");
+    let app = crate::http::app(world.acceptance.clone());
+    let call = async |method: &str, path: &str, body: &Value| -> (StatusCode, Value) {
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", "application/json")
+            .body(Body::from(body.to_string()))
+            .unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let bytes = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&bytes).unwrap())
+    };
+    let asked = serde_json::to_value(request(customer, "key", "10.00", testing::EVENT)).unwrap();
+    let (status, ticket) = call("POST", "/internal/v1/tickets", &asked).await;
+    assert_eq!((status, &ticket["status"]), (StatusCode::CREATED, &"accepted".into()));
+    assert_eq!((&ticket["totalStake"], &ticket["potentialPayout"]), (&"10.00".into(), &"21.00".into()));
+    assert!(ticket["certificateId"].is_string());
+    let id = ticket["ticketId"].as_str().unwrap().to_owned();
+    assert_eq!(call("POST", "/internal/v1/tickets", &asked).await.0, StatusCode::OK);
+    let decision = call("GET", &format!("/internal/v1/tickets/{id}/decision"), &Value::Null).await;
+    assert_eq!(decision, (StatusCode::OK, serde_json::json!({ "decision": "accepted" })));
+    assert_eq!(
+        call("GET", &format!("/internal/v1/tickets/{}/decision", Uuid::nil()), &Value::Null).await.0,
+        StatusCode::NOT_FOUND
+    );
+
+    world.result(&result(&testing::key(), 1, Some(true), false)).await;
+    world.settle().await;
+    let (_, ticket) = call("GET", &format!("/internal/v1/tickets/{id}?customerId={customer}"), &Value::Null).await;
+    assert_eq!((&ticket["status"], &ticket["bets"][0]["payout"]), (&"settled".into(), &"21.00".into()));
+    assert_eq!(ticket["bets"][0]["proof"]["steps"][0]["multiplier"], "2.1");
+    let stranger = format!("/internal/v1/tickets/{id}?customerId={}", Uuid::nil());
+    assert_eq!(call("GET", &stranger, &Value::Null).await.0, StatusCode::NOT_FOUND);
+
+    let (_, page) = call("GET", &format!("/internal/v1/tickets?customerId={customer}&limit=1"), &Value::Null).await;
+    assert_eq!((page["tickets"].as_array().unwrap().len(), &page["next"]), (1, &id.as_str().into()));
+    let rest = format!("/internal/v1/tickets?customerId={customer}&cursor={id}");
+    assert_eq!(call("GET", &rest, &Value::Null).await.1["tickets"], serde_json::json!([]));
+}
+
+#[test]
+fn the_shared_tables_are_those_of_the_library() {
+    let migration = include_str!("../migrations/0001_tickets.sql");
+    for table in [paddock_service::outbox::TABLE, paddock_service::offsets::TABLE] {
+        assert!(migration.contains(table), "{table}");
+    }
+}

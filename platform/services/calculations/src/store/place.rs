@@ -1,0 +1,183 @@
+//! Storing a new ticket with its idempotency key.
+
+use std::collections::BTreeMap;
+
+use paddock_events::{Context, TicketMessage};
+use paddock_money::Money;
+use sqlx::types::Json;
+use sqlx::{PgConnection, Row as _};
+use uuid::Uuid;
+
+use super::ticket::parse;
+use super::{Store, StoreError};
+use crate::domain::Code;
+use crate::domain::decide::{Seen, StateRow};
+use crate::domain::request::{OddsChange, Single};
+
+/// A ticket to be stored.
+#[derive(Debug, Clone)]
+pub struct NewTicket {
+    /// Id.
+    pub id: Uuid,
+    /// Customer.
+    pub customer: Uuid,
+    /// Country, upper case.
+    pub country: String,
+    /// Policy.
+    pub odds_change: OddsChange,
+    /// Origin of the request.
+    pub context: Context,
+    /// The customer's key.
+    pub key: String,
+    /// Fingerprint of the body.
+    pub fingerprint: Vec<u8>,
+    /// Sum of stakes.
+    pub total: Money,
+    /// Longest delay of the bets' rules.
+    pub delay_ms: u32,
+    /// Bets with what was found at their arrival.
+    pub bets: Vec<(Single, Result<(Seen, Money), Code>)>,
+}
+
+/// What storing a ticket came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Placed {
+    /// It is new; `rejected` if a bet was refused at once.
+    New {
+        /// Code of the first refused bet.
+        rejected: Option<Code>,
+    },
+    /// The key was used before.
+    Known {
+        /// For this ticket.
+        ticket: Uuid,
+        /// With a body of this fingerprint.
+        fingerprint: Vec<u8>,
+    },
+}
+
+/// Which ticket a key stands for.
+async fn known(connection: &mut PgConnection, customer: Uuid, key: &str) -> Result<Option<Placed>, StoreError> {
+    let row = sqlx::query("SELECT ticket_id, fingerprint FROM idempotency WHERE customer_id = $1 AND key = $2")
+        .bind(customer)
+        .bind(key)
+        .fetch_optional(connection)
+        .await?;
+    row.map(|row| Ok(Placed::Known { ticket: row.try_get("ticket_id")?, fingerprint: row.try_get("fingerprint")? }))
+        .transpose()
+}
+
+impl Store {
+    /// Which ticket a customer's key stands for.
+    pub async fn known(&self, customer: Uuid, key: &str) -> Result<Option<Placed>, StoreError> {
+        known(&mut *self.pool().acquire().await?, customer, key).await
+    }
+
+    /// The state rows of lines and events.
+    pub async fn states(&self, keys: &[String]) -> Result<BTreeMap<String, (i64, String)>, StoreError> {
+        let rows = sqlx::query("SELECT key, sequence, status FROM offer_state WHERE key = ANY($1)")
+            .bind(keys)
+            .fetch_all(&self.pool())
+            .await?;
+        rows.iter()
+            .map(|row| Ok((row.try_get("key")?, (row.try_get("sequence")?, row.try_get("status")?))))
+            .collect()
+    }
+
+    /// Stores a ticket with its key, or finds the one that the key stands for. All bets or none: one refused bet rejects it.
+    pub async fn place(&self, new: &NewTicket) -> Result<Placed, StoreError> {
+        let rejected = new.bets.iter().find_map(|(_, found)| found.as_ref().err().copied());
+        let mut tx = self.pool().begin().await?;
+        // The lease: until then only the request itself goes on with it.
+        sqlx::query(
+            "INSERT INTO ticket (id, customer_id, currency, country, odds_change, status, code, total_stake, hold, delay_ms,
+                context, attempt_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp() + interval '10 seconds')",
+        )
+        .bind(new.id)
+        .bind(new.customer)
+        .bind(new.total.currency().code())
+        .bind(&new.country)
+        .bind(new.odds_change.to_string())
+        .bind(if rejected.is_some() { "rejected" } else { "received" })
+        .bind(rejected.map(|code| code.to_string()))
+        .bind(new.total.minor())
+        .bind(if rejected.is_some() { "none" } else { "open" })
+        .bind(i32::try_from(new.delay_ms).unwrap_or(i32::MAX))
+        .bind(Json(&new.context))
+        .execute(&mut *tx)
+        .await?;
+        let keyed = sqlx::query(
+            "INSERT INTO idempotency (customer_id, key, fingerprint, ticket_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
+        )
+        .bind(new.customer)
+        .bind(&new.key)
+        .bind(&new.fingerprint)
+        .bind(new.id)
+        .execute(&mut *tx)
+        .await?;
+        if keyed.rows_affected() == 0 {
+            tx.rollback().await?;
+            let unreadable = || StoreError::Unreadable { id: new.customer.to_string(), what: "idempotency key" };
+            return self.known(new.customer, &new.key).await?.ok_or_else(unreadable);
+        }
+        for (position, (bet, found)) in (0_i32..).zip(&new.bets) {
+            insert_bet(&mut tx, new.id, position, bet, found).await?;
+        }
+        if rejected.is_some() {
+            self.tell(&mut tx, new.id, TicketMessage::TicketDecided).await?;
+        }
+        tx.commit().await?;
+        self.outbox.committed();
+        Ok(Placed::New { rejected })
+    }
+}
+
+async fn insert_bet(
+    connection: &mut PgConnection,
+    ticket: Uuid,
+    position: i32,
+    bet: &Single,
+    found: &Result<(Seen, Money), Code>,
+) -> Result<(), StoreError> {
+    let id = Uuid::new_v5(&ticket, format!("bet/{position}").as_bytes());
+    let code = found.as_ref().err().map(ToString::to_string);
+    sqlx::query("INSERT INTO bet (id, ticket_id, position, stake, potential_payout, code) VALUES ($1, $2, $3, $4, $5, $6)")
+        .bind(id)
+        .bind(ticket)
+        .bind(position)
+        .bind(bet.stake.minor())
+        .bind(found.as_ref().map_or(0, |(_, payout)| payout.minor()))
+        .bind(&code)
+        .execute(&mut *connection)
+        .await?;
+    let seen = found.as_ref().ok().map(|(seen, _)| *seen);
+    sqlx::query(
+        "INSERT INTO selection (bet_id, position, line_key, event_id, market_id, specifiers, outcome_id, asked_odds, odds,
+            seen_state, seen_phase, code)
+         VALUES ($1, 0, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10)",
+    )
+    .bind(id)
+    .bind(bet.line.to_string())
+    .bind(&bet.line.event_id)
+    .bind(i32::try_from(bet.line.market_id).unwrap_or(i32::MAX))
+    .bind(bet.line.specifiers.to_string())
+    .bind(&bet.outcome_id)
+    .bind(bet.odds.to_string())
+    .bind(seen.map_or(0, |seen| seen.state))
+    .bind(seen.map_or("pre_match", |seen| seen.phase.into()))
+    .bind(&code)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// A state row as the decision takes it.
+pub(crate) fn state_row(key: &str, row: &(i64, String)) -> Result<StateRow, StoreError> {
+    Ok(StateRow { sequence: row.0, status: parse(key, "status", &row.1)? })
+}
+
+/// Status of an event as any replica has seen it.
+pub(crate) fn event_status(key: &str, row: &(i64, String)) -> Result<paddock_events::EventStatus, StoreError> {
+    parse(key, "status", &row.1)
+}
