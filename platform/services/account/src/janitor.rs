@@ -97,19 +97,19 @@ pub async fn round(store: &Store, decisions: &dyn Decisions, older_than_s: i64) 
         let (command, count) = match decisions.decision(id).await {
             Ok(Decision::Accepted) => {
                 (Command { id: resolve("post"), action: Action::Post { hold: id, part: None } }, &mut round.posted)
-            },
+            }
             Ok(Decision::Rejected) => {
                 (Command { id: resolve("void"), action: Action::Void { hold: id } }, &mut round.voided)
-            },
+            }
             Ok(Decision::Pending) => {
                 round.waiting += 1;
                 continue;
-            },
+            }
             Err(error) => {
                 tracing::warn!(hold = %id, %error, "hold waits");
                 round.waiting += 1;
                 continue;
-            },
+            }
         };
         match store.apply(&command).await {
             Ok(_) => *count += 1,
@@ -122,13 +122,7 @@ pub async fn round(store: &Store, decisions: &dyn Decisions, older_than_s: i64) 
 }
 
 /// Looks every `period` until told to end.
-pub async fn run(
-    store: Store,
-    decisions: impl Decisions,
-    older_than_s: i64,
-    period: Duration,
-    end: CancellationToken,
-) {
+pub async fn run(store: Store, decisions: impl Decisions, older_than_s: i64, period: Duration, end: CancellationToken) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -137,7 +131,7 @@ pub async fn run(
             () = end.cancelled() => return,
         }
         match round(&store, &decisions, older_than_s).await {
-            Ok(done) if done == Round::default() => {},
+            Ok(done) if done == Round::default() => {}
             Ok(Round { posted, voided, waiting }) => tracing::info!(posted, voided, waiting, "stale holds"),
             Err(error) => tracing::warn!(%error, "stale holds are looked at again"),
         }

@@ -52,7 +52,7 @@ impl Config {
             _ => {
                 settings.reject("STAFF_ISSUER, STAFF_AUDIENCE and STAFF_JWKS belong together: set all or none");
                 None
-            },
+            }
         };
         let mut positive = |name: &str, default: u32| {
             let value = settings.get(name, default);

@@ -56,7 +56,7 @@ impl Api {
             Some(body) => {
                 request = request.header("content-type", "application/json");
                 Body::from(body.to_string())
-            },
+            }
             None => Body::empty(),
         };
         let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
@@ -193,7 +193,8 @@ async fn a_stake_goes_from_available_over_held_to_at_stake() {
     assert_eq!(figures(&api.get(&wallet).await.1), ["20.00", "0.00", "0.00"]);
 
     let (_, first) = api.get(&format!("/internal/v1/customers/{customer}/entries?limit=3")).await;
-    let changes: Vec<&str> = first["entries"].as_array().unwrap().iter().map(|e| e["change"].as_str().unwrap()).collect();
+    let changes: Vec<&str> =
+        first["entries"].as_array().unwrap().iter().map(|e| e["change"].as_str().unwrap()).collect();
     assert_eq!(changes, ["5.00", "0.00", "-5.00"], "newest first");
     let cursor = first["nextCursor"].as_str().unwrap();
     let (_, rest) = api.get(&format!("/internal/v1/customers/{customer}/entries?cursor={cursor}")).await;
@@ -210,7 +211,8 @@ async fn refuses_what_funds_registry_or_state_forbid() {
         json!({"id": Uuid::new_v4(), "customerId": customer, "kind": "hold", "currency": currency, "amount": amount,
                "reason": "bet-stake"})
     };
-    let code = async |body: Value| api.post("/internal/v1/transfers", body).await.1["code"].as_str().unwrap().to_owned();
+    let code =
+        async |body: Value| api.post("/internal/v1/transfers", body).await.1["code"].as_str().unwrap().to_owned();
     assert_eq!(code(hold("0.01", "EUR")).await, "insufficient-funds");
     assert_eq!(code(hold("0.001", "EUR")).await, "amount-invalid");
     assert_eq!(code(hold("-1.00", "EUR")).await, "amount-not-positive");
@@ -227,7 +229,8 @@ async fn refuses_what_funds_registry_or_state_forbid() {
     assert_eq!(code(stranger).await, "customer-not-found");
 
     api.credit(customer, "10.00").await;
-    let (_, session) = api.post("/internal/v1/sessions", json!({"email": "ann@example.com", "password": "correct horse"})).await;
+    let (_, session) =
+        api.post("/internal/v1/sessions", json!({"email": "ann@example.com", "password": "correct horse"})).await;
     let path = format!("/backoffice/v1/customers/{customer}/state");
     let body = json!({"state": "suspended", "reason": "asked by the customer"});
     let (status, refused) = api.call(Method::PUT, &path, Some(&staff(&["cashier"])), Some(body.clone())).await;
@@ -235,8 +238,7 @@ async fn refuses_what_funds_registry_or_state_forbid() {
     let (status, _) = api.call(Method::PUT, &path, Some(&staff(&["compliance"])), Some(body)).await;
     assert_eq!(status, StatusCode::NO_CONTENT);
     assert_eq!(code(hold("1.00", "EUR")).await, "customer-not-allowed");
-    let (status, _) =
-        api.call(Method::GET, "/internal/v1/sessions/current", session["token"].as_str(), None).await;
+    let (status, _) = api.call(Method::GET, "/internal/v1/sessions/current", session["token"].as_str(), None).await;
     assert_eq!(status, StatusCode::UNAUTHORIZED, "a suspension ends all sessions");
 }
 
@@ -260,13 +262,17 @@ async fn staff_credits_need_the_right_token_and_are_audited() {
         wrong[claim] = value;
         assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::UNAUTHORIZED, "{claim}");
     }
-    let symmetric = encode(&Header::new(Algorithm::HS256), &claims(&["cashier"]), &EncodingKey::from_secret(b"k1")).unwrap();
+    let symmetric =
+        encode(&Header::new(Algorithm::HS256), &claims(&["cashier"]), &EncodingKey::from_secret(b"k1")).unwrap();
     assert_eq!(call(Some(&symmetric)).await, StatusCode::UNAUTHORIZED, "only public-key signatures");
     assert_eq!(call(Some(&staff(&["cashier"]))).await, StatusCode::CREATED);
     assert_eq!(call(Some(&staff(&["cashier"]))).await, StatusCode::OK, "a repetition credits nothing");
 
     let audit: Vec<(String, String, Value, Value, Value)> =
-        sqlx::query_as("SELECT who, subject, what, before, after FROM audit").fetch_all(&api.fixture.pool).await.unwrap();
+        sqlx::query_as("SELECT who, subject, what, before, after FROM audit")
+            .fetch_all(&api.fixture.pool)
+            .await
+            .unwrap();
     let [(who, subject, what, before, after)] = audit.as_slice() else { panic!("one act, one line: {audit:?}") };
     assert_eq!((who.as_str(), subject.as_str()), ("carol", format!("customer/{customer}").as_str()));
     assert_eq!(what["reason"], "goodwill");

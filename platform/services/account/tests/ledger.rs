@@ -76,7 +76,7 @@ fn command(customer: Uuid, step: &Step) -> Command {
         Step::Move(number, way, amount) => {
             let (debit, credit, reason) = MOVES[way];
             Command { id: id(customer, number), action: Action::Transfer(asked(debit, credit, amount, reason)) }
-        },
+        }
         Step::Post(number, hold, part) => Command {
             id: id(customer, number),
             action: Action::Post {
@@ -86,7 +86,7 @@ fn command(customer: Uuid, step: &Step) -> Command {
         },
         Step::Void(number, hold) => {
             Command { id: id(customer, number), action: Action::Void { hold: id(customer, hold) } }
-        },
+        }
     }
 }
 
@@ -142,13 +142,14 @@ impl Oracle {
                 let (debit, credit) = (self.account(m.debit), self.account(m.credit));
                 let kind = Kind::Hold { debit, credit, amount: Money::from_minor(m.amount, EUR), expires_at: None };
                 vec![Transfer { id: command.id, kind, reason: m.reason }]
-            },
+            }
             Action::Transfer(asked) => {
                 let m = asked.movement;
                 let covered = m.amount.min(self.available());
                 if m.reason == Reason::BetRollback && m.amount > 0 && covered < m.amount {
                     let debt_id = self.derived();
-                    let mut chain = vec![self.transfer(debt_id, PlayerDebt, m.credit, m.amount - covered, Reason::Debt)];
+                    let mut chain =
+                        vec![self.transfer(debt_id, PlayerDebt, m.credit, m.amount - covered, Reason::Debt)];
                     if covered > 0 {
                         chain.push(self.transfer(command.id, m.debit, m.credit, covered, m.reason));
                     }
@@ -156,15 +157,15 @@ impl Oracle {
                 } else {
                     vec![self.transfer(command.id, m.debit, m.credit, m.amount, m.reason)]
                 }
-            },
+            }
             Action::Post { hold, part } => {
                 let hold = hold_of(hold)?;
                 let amount = part.as_ref().map(|part| Money::parse(part, EUR).unwrap());
                 vec![Transfer { id: command.id, kind: Kind::Post { hold, amount }, reason: Reason::BetStake }]
-            },
+            }
             Action::Void { hold } => {
                 vec![Transfer { id: command.id, kind: Kind::Void { hold: hold_of(hold)? }, reason: Reason::BetStake }]
-            },
+            }
         };
         self.ledger.apply_chain(&chain, 0).map_err(|(_, error)| error)?;
         let debt = self.ledger.account(AccountId::debt(self.customer), EUR).balances;
@@ -209,8 +210,7 @@ async fn check_books(fixture: &Fixture) {
     .await
     .unwrap();
     assert_eq!(unbalanced, 0, "debits and credits differ");
-    let customers: Vec<Uuid> =
-        sqlx::query_scalar("SELECT id FROM customers").fetch_all(&fixture.pool).await.unwrap();
+    let customers: Vec<Uuid> = sqlx::query_scalar("SELECT id FROM customers").fetch_all(&fixture.pool).await.unwrap();
     for customer in customers {
         let page = fixture.store.entries(customer, None, i64::MAX).await.unwrap();
         let mut entries: Vec<(i64, Entry)> =
@@ -227,12 +227,11 @@ async fn check_books(fixture: &Fixture) {
             book.accounts().map(|(code, balances)| (code.to_string(), balances)).collect();
         assert_eq!(replayed, balances(fixture, customer).await);
     }
-    let (entries, events): (i64, i64) = sqlx::query_as(
-        "SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM outbox WHERE topic = 'ledger')",
-    )
-    .fetch_one(&fixture.pool)
-    .await
-    .unwrap();
+    let (entries, events): (i64, i64) =
+        sqlx::query_as("SELECT (SELECT count(*) FROM entries), (SELECT count(*) FROM outbox WHERE topic = 'ledger')")
+            .fetch_one(&fixture.pool)
+            .await
+            .unwrap();
     assert_eq!(entries, events, "every entry is an event");
 }
 
@@ -251,10 +250,10 @@ async fn gives_what_the_pure_ledger_gives() {
                 // The same resolution under another id is no second one.
                 (Err(TransferError::AlreadyPosted(_)), Ok(Outcome { created: false, resource })) => {
                     assert_eq!(resource.state, TransferState::Posted, "{step:?}");
-                },
+                }
                 (Err(TransferError::AlreadyVoided(_)), Ok(Outcome { created: false, resource })) => {
                     assert_eq!(resource.state, TransferState::Voided, "{step:?}");
-                },
+                }
                 (Err(wanted), Err(StoreError::Transfer(got))) => assert_eq!(wanted, got, "{step:?}"),
                 _ => panic!("{step:?}: wanted {wanted:?}, got {got:?}"),
             }
@@ -278,7 +277,7 @@ async fn many_clients_of_few_customers_keep_the_books() {
                 let customer = customers[(turn + usize::from(client)) % customers.len()];
                 match store.apply(&command(customer, &step)).await {
                     Ok(outcome) => created += i64::from(outcome.created),
-                    Err(StoreError::Transfer(_)) => {},
+                    Err(StoreError::Transfer(_)) => {}
                     Err(error) => panic!("{step:?}: {error}"),
                 }
             }
@@ -286,8 +285,7 @@ async fn many_clients_of_few_customers_keep_the_books() {
         }
     });
     let created: i64 = join_all(clients).await.into_iter().sum();
-    let transfers: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM transfers").fetch_one(&fixture.pool).await.unwrap();
+    let transfers: i64 = sqlx::query_scalar("SELECT count(*) FROM transfers").fetch_one(&fixture.pool).await.unwrap();
     assert_eq!(created, transfers, "each transfer was created by exactly one request");
     assert!(transfers > 40);
     check_books(&fixture).await;
@@ -357,7 +355,7 @@ async fn lost_connections_neither_lose_nor_double_money() {
                     loop {
                         match store.apply(&command).await {
                             Ok(_) => break,
-                            Err(StoreError::Database(_)) => {},
+                            Err(StoreError::Database(_)) => {}
                             Err(error) => panic!("{error}"),
                         }
                     }
@@ -370,7 +368,7 @@ async fn lost_connections_neither_lose_nor_double_money() {
     assert!(killing.await.unwrap() > 0, "nothing was killed: the test proved nothing");
     check_books(&fixture).await;
     for customer in customers {
-        let wallet = fixture.store.wallets(customer).await.unwrap()[0];
+        let wallet = fixture.store.wallets(customer).await.unwrap().1[0];
         assert_eq!((wallet.available.minor(), wallet.held.minor(), wallet.at_stake.minor()), (99_440, 0, 560));
     }
 }
@@ -393,7 +391,8 @@ async fn nothing_posted_can_be_edited() {
         let error = sqlx::query(statement).execute(&mut owner).await.unwrap_err().to_string();
         assert!(error.contains("append-only"), "{statement}: {error}");
     }
-    let error = sqlx::query("UPDATE accounts SET debits_posted = 101 WHERE code = 'player:cash'").execute(&mut owner).await;
+    let error =
+        sqlx::query("UPDATE accounts SET debits_posted = 101 WHERE code = 'player:cash'").execute(&mut owner).await;
     assert!(error.unwrap_err().to_string().contains("accounts_never_overdrawn"));
 }
 

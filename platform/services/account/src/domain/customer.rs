@@ -12,7 +12,9 @@ const MIN_PASSWORD: usize = 8;
 const MAX_PASSWORD: usize = 256;
 
 /// What a customer may do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, strum::Display, strum::EnumString)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, strum::Display, strum::EnumString,
+)]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]
 pub enum CustomerState {
@@ -186,13 +188,19 @@ mod tests {
     #[test]
     fn names_what_is_wrong() {
         let today = date(2026, 1, 1);
-        for email in ["", "ann", "@example.com", "ann@", "ann@localhost", "a b@example.com", "a@b@example.com", "a@x..y"] {
+        for email in
+            ["", "ann", "@example.com", "ann@", "ann@localhost", "a b@example.com", "a@b@example.com", "a@x..y"]
+        {
             assert_eq!(on(&Application { email, ..GOOD }, today), Err(ApplicationError::Email), "{email}");
         }
         assert_eq!(on(&Application { password: "short", ..GOOD }, today), Err(ApplicationError::Password));
         assert_eq!(on(&Application { name: "  ", ..GOOD }, today), Err(ApplicationError::Name));
         for birth_date in ["2026-02-01", "1850-01-01", "2000-02-30", "01.02.2000"] {
-            assert_eq!(on(&Application { birth_date, ..GOOD }, today), Err(ApplicationError::BirthDate), "{birth_date}");
+            assert_eq!(
+                on(&Application { birth_date, ..GOOD }, today),
+                Err(ApplicationError::BirthDate),
+                "{birth_date}"
+            );
         }
         assert_eq!(on(&Application { country: "gb", ..GOOD }, today), Err(ApplicationError::Country));
         assert_eq!(on(&Application { currency: "USD", ..GOOD }, today), Err(ApplicationError::Currency));

@@ -21,10 +21,10 @@ impl From<StoreError> for Problem {
                     (_, Category::Invalid | Category::Conflict | Category::Refused) => StatusCode::UNPROCESSABLE_ENTITY,
                 };
                 Self::new(status, error.code(), detail)
-            },
+            }
             StoreError::CustomerNotAllowed(state) => {
                 Self::unprocessable("customer-not-allowed", detail).with("state", state)
-            },
+            }
             StoreError::CustomerNotFound(_) => Self::new(StatusCode::NOT_FOUND, "customer-not-found", detail),
             StoreError::EmailTaken => Self::conflict("email-taken", detail),
             StoreError::Money(_) => Self::unprocessable("amount-invalid", detail),

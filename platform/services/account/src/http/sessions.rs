@@ -65,12 +65,8 @@ pub(super) async fn open(
     };
     let token = token::create()?;
     let digest = token::digest(&token).ok_or(token::NoRandomness)?;
-    let new = NewSession {
-        digest,
-        customer: known.customer,
-        context: body.context,
-        lifetime_s: state.session_lifetime_s,
-    };
+    let new =
+        NewSession { digest, customer: known.customer, context: body.context, lifetime_s: state.session_lifetime_s };
     let expires_at = Timestamp::from_millisecond(state.store.open_session(&new).await?).map_err(Problem::internal)?;
     let opened = Opened { token: token.expose_secret().to_owned(), customer_id: known.customer, expires_at };
     Ok((StatusCode::CREATED, Json(opened)))

@@ -86,9 +86,13 @@ pub(super) async fn set_state(
 
 fn caller(state: &AppState, headers: &HeaderMap, role: &'static str) -> Result<Staff, Problem> {
     let tokens = state.staff.as_ref().ok_or_else(|| {
-        Problem::unavailable("staff-issuer-missing", "no staff issuer is configured: set STAFF_ISSUER, STAFF_AUDIENCE and STAFF_JWKS")
+        Problem::unavailable(
+            "staff-issuer-missing",
+            "no staff issuer is configured: set STAFF_ISSUER, STAFF_AUDIENCE and STAFF_JWKS",
+        )
     })?;
-    let token = sessions::bearer(headers).ok_or_else(|| Problem::unauthorized("send the staff token as a bearer token"))?;
+    let token =
+        sessions::bearer(headers).ok_or_else(|| Problem::unauthorized("send the staff token as a bearer token"))?;
     let staff = tokens.verify(token.expose_secret())?;
     staff.require(role)?;
     Ok(staff)

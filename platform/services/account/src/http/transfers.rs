@@ -93,7 +93,10 @@ pub(super) async fn create(
         body.reason,
         Reason::CashierCredit | Reason::CashierDebit | Reason::Correction | Reason::Debt | Reason::DebtRepayment
     ) {
-        return Err(Problem::forbidden("reason-reserved", "this reason is reserved: components may not move money for it"));
+        return Err(Problem::forbidden(
+            "reason-reserved",
+            "this reason is reserved: components may not move money for it",
+        ));
     }
     if !state.currencies.contains(&body.currency) {
         return Err(Problem::unprocessable(

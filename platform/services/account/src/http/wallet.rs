@@ -18,6 +18,8 @@ const MAX_LIMIT: i64 = 200;
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct WalletsDocument {
+    /// Sequence of the newest entry that the figures contain.
+    sequence: i64,
     wallets: Vec<WalletDocument>,
 }
 
@@ -28,7 +30,6 @@ struct WalletDocument {
     available: String,
     held: String,
     at_stake: String,
-    owed: String,
 }
 
 #[derive(Deserialize)]
@@ -87,15 +88,14 @@ pub(super) async fn wallets(
     State(state): State<AppState>,
     Path(customer): Path<Uuid>,
 ) -> Result<Json<WalletsDocument>, Problem> {
-    let wallets = state.store.wallets(customer).await?;
+    let (sequence, wallets) = state.store.wallets(customer).await?;
     let document = |wallet: &crate::store::Wallet| WalletDocument {
         currency: wallet.available.currency(),
         available: wallet.available.amount(),
         held: wallet.held.amount(),
         at_stake: wallet.at_stake.amount(),
-        owed: wallet.owed.amount(),
     };
-    Ok(Json(WalletsDocument { wallets: wallets.iter().map(document).collect() }))
+    Ok(Json(WalletsDocument { sequence, wallets: wallets.iter().map(document).collect() }))
 }
 
 pub(super) async fn entries(

@@ -1,7 +1,6 @@
 //! Customers.
 
 use paddock_events::{CustomerChanged, CustomerMessage};
-use paddock_money::Currency;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
@@ -87,10 +86,12 @@ impl Store {
             .execute(&mut *transaction)
             .await?;
         if state != CustomerState::Active {
-            sqlx::query("UPDATE sessions SET revoked_at = clock_timestamp() WHERE customer_id = $1 AND revoked_at IS NULL")
-                .bind(customer)
-                .execute(&mut *transaction)
-                .await?;
+            sqlx::query(
+                "UPDATE sessions SET revoked_at = clock_timestamp() WHERE customer_id = $1 AND revoked_at IS NULL",
+            )
+            .bind(customer)
+            .execute(&mut *transaction)
+            .await?;
         }
         self.tell(&mut transaction, customer).await?;
         let json = |state: CustomerState| serde_json::json!({ "state": state.to_string() });
@@ -98,15 +99,6 @@ impl Store {
         transaction.commit().await?;
         self.outbox.committed();
         Ok(())
-    }
-
-    /// The currency of a customer's wallet.
-    pub async fn currency_of(&self, customer: Uuid) -> Result<Currency, StoreError> {
-        let currency: Option<String> = sqlx::query_scalar("SELECT currency FROM customers WHERE id = $1")
-            .bind(customer)
-            .fetch_optional(&self.database.pool())
-            .await?;
-        read("currency", &currency.ok_or(StoreError::CustomerNotFound(customer))?)
     }
 
     async fn tell(&self, connection: &mut PgConnection, customer: Uuid) -> Result<(), StoreError> {

@@ -140,7 +140,7 @@ impl Store {
             Action::Post { hold, .. } | Action::Void { hold } => {
                 let row = find(&mut transaction, *hold).await?.ok_or(TransferError::HoldNotFound(*hold))?;
                 row.asked.customer
-            },
+            }
         };
         let state: Option<String> = sqlx::query_scalar("SELECT state FROM customers WHERE id = $1 FOR NO KEY UPDATE")
             .bind(customer)
@@ -161,12 +161,12 @@ impl Store {
                 let before = load(&mut transaction, customer, asked.currency).await?;
                 let plan = plan::hold(&before, asked.movement)?;
                 Booking { kind: "hold", asked: *asked, hold: None, requested: None, before, plan }
-            },
+            }
             Action::Transfer(asked) => {
                 let before = load(&mut transaction, customer, asked.currency).await?;
                 let plan = plan::transfer(&before, asked.movement)?;
                 Booking { kind: "transfer", asked: *asked, hold: None, requested: None, before, plan }
-            },
+            }
             Action::Post { hold, part } => {
                 let held = find(&mut transaction, *hold).await?.filter(TransferRow::is_hold);
                 let held = held.ok_or(TransferError::HoldNotFound(*hold))?;
@@ -175,7 +175,7 @@ impl Store {
                     return match resolution.kind.as_str() {
                         "post" if resolution.posted == part.unwrap_or(held.asked.movement.amount) => {
                             Ok(Outcome { created: false, resource: held.resource(Some(&resolution)) })
-                        },
+                        }
                         "post" => Err(TransferError::AlreadyPosted(*hold).into()),
                         _ => Err(TransferError::AlreadyVoided(*hold).into()),
                     };
@@ -183,7 +183,7 @@ impl Store {
                 let before = load(&mut transaction, customer, held.asked.currency).await?;
                 let plan = plan::post(&before, held.asked.movement, part)?;
                 Booking { kind: "post", asked: held.asked, hold: Some(*hold), requested: part, before, plan }
-            },
+            }
             Action::Void { hold } => {
                 let held = find(&mut transaction, *hold).await?.filter(TransferRow::is_hold);
                 let held = held.ok_or(TransferError::HoldNotFound(*hold))?;
@@ -196,10 +196,11 @@ impl Store {
                 let before = load(&mut transaction, customer, held.asked.currency).await?;
                 let plan = plan::void(&before, held.asked.movement)?;
                 Booking { kind: "void", asked: held.asked, hold: Some(*hold), requested: None, before, plan }
-            },
+            }
         };
         let created_at = insert(&mut transaction, command.id, &booking).await?;
-        let events = entries::write(&mut transaction, command.id, &booking.asked, &booking.before, &booking.plan).await?;
+        let events =
+            entries::write(&mut transaction, command.id, &booking.asked, &booking.before, &booking.plan).await?;
         save(&mut transaction, &booking).await?;
         self.publish(&mut transaction, events).await?;
         if let Some(audit) = audit {
@@ -262,7 +263,7 @@ impl TransferRow {
             Action::Transfer(asked) => self.kind == "transfer" && self.asked == *asked,
             Action::Post { hold, part } => {
                 self.kind == "post" && self.hold == Some(*hold) && self.requested == self.part(part.as_deref())?
-            },
+            }
             Action::Void { hold } => self.kind == "void" && self.hold == Some(*hold),
         })
     }
@@ -327,7 +328,11 @@ async fn resolution(connection: &mut PgConnection, hold: Uuid) -> Result<Option<
 }
 
 /// The book of a customer in a currency.
-pub(super) async fn load(connection: &mut PgConnection, customer: Uuid, currency: Currency) -> Result<Book, StoreError> {
+pub(super) async fn load(
+    connection: &mut PgConnection,
+    customer: Uuid,
+    currency: Currency,
+) -> Result<Book, StoreError> {
     let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
         "SELECT code, debits_pending, debits_posted, credits_pending, credits_posted
          FROM accounts WHERE customer_id = $1 AND currency = $2",

@@ -80,10 +80,12 @@ impl Store {
 
     /// Ends a session; ending it again changes nothing.
     pub async fn close_session(&self, digest: &[u8; 32]) -> Result<(), StoreError> {
-        sqlx::query("UPDATE sessions SET revoked_at = clock_timestamp() WHERE token_digest = $1 AND revoked_at IS NULL")
-            .bind(digest.as_slice())
-            .execute(&self.database.pool())
-            .await?;
+        sqlx::query(
+            "UPDATE sessions SET revoked_at = clock_timestamp() WHERE token_digest = $1 AND revoked_at IS NULL",
+        )
+        .bind(digest.as_slice())
+        .execute(&self.database.pool())
+        .await?;
         Ok(())
     }
 

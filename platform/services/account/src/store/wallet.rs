@@ -16,8 +16,6 @@ pub struct Wallet {
     pub held: Money,
     /// Stakes of open bets.
     pub at_stake: Money,
-    /// Owed after a rollback.
-    pub owed: Money,
 }
 
 /// An entry as it is shown.
@@ -47,14 +45,25 @@ pub struct EntriesPage {
 }
 
 impl Store {
-    /// The wallets of a customer, the customer's own currency always among them.
-    pub async fn wallets(&self, customer: Uuid) -> Result<Vec<Wallet>, StoreError> {
-        let own = self.currency_of(customer).await?;
-        let mut connection = self.database.pool().acquire().await?;
+    /// The wallets of a customer, the customer's own currency always among them, and the sequence of the newest entry that
+    /// they contain.
+    pub async fn wallets(&self, customer: Uuid) -> Result<(i64, Vec<Wallet>), StoreError> {
+        // One snapshot for sequence and balances.
+        let mut transaction = self.database.pool().begin().await?;
+        sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *transaction).await?;
+        let own: Option<String> = sqlx::query_scalar("SELECT currency FROM customers WHERE id = $1")
+            .bind(customer)
+            .fetch_optional(&mut *transaction)
+            .await?;
+        let own: Currency = read("currency", &own.ok_or(StoreError::CustomerNotFound(customer))?)?;
+        let sequence: i64 = sqlx::query_scalar("SELECT coalesce(max(sequence), 0) FROM entries WHERE customer_id = $1")
+            .bind(customer)
+            .fetch_one(&mut *transaction)
+            .await?;
         let codes: Vec<String> =
             sqlx::query_scalar("SELECT DISTINCT currency FROM accounts WHERE customer_id = $1 ORDER BY currency")
                 .bind(customer)
-                .fetch_all(&mut *connection)
+                .fetch_all(&mut *transaction)
                 .await?;
         let mut currencies = vec![own];
         for code in &codes {
@@ -65,16 +74,16 @@ impl Store {
         }
         let mut wallets = Vec::with_capacity(currencies.len());
         for currency in currencies {
-            let book = ledger::load(&mut connection, customer, currency).await?;
+            let book = ledger::load(&mut transaction, customer, currency).await?;
             let money = |minor| Money::from_minor(minor, currency);
             wallets.push(Wallet {
                 available: money(book.available()),
                 held: money(book.held()),
                 at_stake: money(book.at_stake()),
-                owed: money(book.owed()),
             });
         }
-        Ok(wallets)
+        transaction.commit().await?;
+        Ok((sequence, wallets))
     }
 
     /// A page of a customer's entries below a sequence, newest first.
