@@ -109,5 +109,6 @@ async fn watch(State(watched): State<Watched>, request: Request, next: Next) -> 
 
 /// Serves until told to end, then lets requests in flight end.
 pub(crate) async fn serve(listener: TcpListener, router: Router, end: CancellationToken) -> std::io::Result<()> {
-    axum::serve(listener, router).with_graceful_shutdown(end.cancelled_owned()).await
+    let service = router.into_make_service_with_connect_info::<std::net::SocketAddr>();
+    axum::serve(listener, service).with_graceful_shutdown(end.cancelled_owned()).await
 }
