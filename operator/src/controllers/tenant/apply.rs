@@ -1,0 +1,421 @@
+//! Makes the environments of a Tenant what they should be. The order matters: nothing runs before its isolation stands.
+
+use super::build::domains::{PUBLIC, PUBLIC_HTTP, Served, Serving, certificate_secret, listeners, serving};
+use super::build::{Identity, Surroundings, access, limits, namespace, network};
+use super::certificate::{Authority, Verdict, as_wanted};
+use super::domain_claim::{self, Holder};
+use super::finding::{Concern, Finding};
+use super::secret;
+use super::validate::Checked;
+use crate::controllers::Ctx;
+use crate::fault::{Category, Fault};
+use crate::kube::cache::is_ours;
+use crate::kube::{ChildKind, ObjectKey, apply, prune};
+use futures::future::join_all;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Secret;
+use kube::Api;
+use kube::api::DynamicObject;
+use paddock_crds::labels;
+use paddock_crds::v1alpha1::{BettingService, Environment, Owner, Tenant};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Who applies what this controller makes, in managedFields.
+const CONCERN: &str = "tenant";
+/// How soon something is tried again that a person may mend without any object of ours changing.
+const LOOK_AGAIN: Duration = Duration::from_secs(30);
+/// How soon rights that were just bound are tried again: the apiserver learns of them within moments.
+const RIGHTS_SETTLE: Duration = Duration::from_secs(1);
+
+/// What a pass over one environment came to.
+#[derive(Debug)]
+pub struct Applied<'a> {
+    /// Whose it is.
+    pub identity: Identity,
+    /// As the Tenant wants it.
+    pub spec: &'a Environment,
+    /// Its services as they are now.
+    pub services: Vec<BettingService>,
+    /// How many services should run; `None` when that is unknown.
+    pub wanted: Option<usize>,
+    /// What keeps it from being as wanted.
+    pub findings: Vec<Finding>,
+    /// A fault that the pass is repeated for.
+    pub retry: Option<Fault>,
+    /// When to look again without being told by a watch.
+    pub again: Option<Duration>,
+}
+
+impl Applied<'_> {
+    fn fault(&mut self, concern: Concern, fault: Fault) {
+        self.findings.push(Finding::of_fault(concern, &self.identity.environment, &fault));
+        if fault.category.waits_for_a_person() {
+            self.look_again(LOOK_AGAIN);
+        } else if fault.category != Category::Terminating {
+            // Terminating ends with a watch event; anything else is tried again with backoff.
+            self.retry.get_or_insert(fault);
+        }
+    }
+
+    fn look_again(&mut self, after: Duration) {
+        self.again = Some(self.again.map_or(after, |sooner| sooner.min(after)));
+    }
+
+    fn stalled(&mut self, concern: Concern, reason: &'static str, message: String) {
+        self.findings.push(Finding::stalled(concern, &self.identity.environment, reason, message));
+    }
+}
+
+/// Applies every environment, frees domains that nothing wants, and prunes environments that are no longer in the spec.
+pub async fn apply_all<'a>(
+    ctx: &Ctx,
+    around: &Surroundings,
+    tenant: &'a Tenant,
+    checked: Vec<Checked<'a>>,
+) -> Result<Vec<Applied<'a>>, Fault> {
+    let name = tenant.metadata.name.as_deref().unwrap_or_default();
+    free_domains(ctx, around, name, &tenant.spec.environments).await?;
+    prune_removed(ctx, name, &tenant.spec.environments).await?;
+    Ok(join_all(checked.into_iter().map(|one| environment(ctx, around, &tenant.spec.owners, one))).await)
+}
+
+/// Gives up claims on hosts that `environments` do not want: before new ones are taken, so that a host can move within a Tenant.
+pub async fn free_domains(
+    ctx: &Ctx,
+    around: &Surroundings,
+    tenant: &str,
+    environments: &[Environment],
+) -> Result<(), Fault> {
+    let selector = [(labels::TENANT, tenant), (labels::NAME, super::build::OWNED_NAME)];
+    let claims = ctx.cache.children(ChildKind::ConfigMap, Some(&around.operator_namespace), &selector);
+    let wanted = |environment: &str, host: &str| {
+        environments.iter().any(|e| e.name == environment && e.domains.iter().any(|d| d.host == host))
+    };
+    for claim in domain_claim::given_up(tenant, &claims, wanted) {
+        ctx.leader.fence()?;
+        domain_claim::give_up(&ctx.client, claim, around).await?;
+    }
+    Ok(())
+}
+
+/// Ends workloads and routes of environments that left the spec. Their namespaces, policies and database claims stay.
+async fn prune_removed(ctx: &Ctx, tenant: &str, environments: &[Environment]) -> Result<(), Fault> {
+    let selector = [(labels::TENANT, tenant), (labels::NAME, super::build::OWNED_NAME)];
+    for namespace in ctx.cache.children(ChildKind::Namespace, None, &selector) {
+        let found = namespace.metadata.labels.as_ref().and_then(|l| l.get(labels::ENVIRONMENT));
+        let (Some(environment), Some(name)) = (found, namespace.metadata.name.as_deref()) else { continue };
+        if !environments.iter().any(|e| e.name == *environment) {
+            end_workloads(ctx, tenant, Some(name)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes the services and routes that the Tenant controller made, in one namespace or in all; says how many.
+pub async fn end_workloads(ctx: &Ctx, tenant: &str, namespace: Option<&str>) -> Result<usize, Fault> {
+    let nothing = BTreeSet::new();
+    let services = prune(ctx, &[ChildKind::BettingService], namespace, &[(labels::TENANT, tenant)], &nothing).await?;
+    let owned = [(labels::TENANT, tenant), (labels::NAME, super::build::OWNED_NAME)];
+    let routes = prune(ctx, &[ChildKind::HTTPRoute, ChildKind::ListenerSet], namespace, &owned, &nothing).await?;
+    Ok(services + routes)
+}
+
+async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], checked: Checked<'a>) -> Applied<'a> {
+    let Checked { identity, spec, classes, services, findings } = checked;
+    let mut pass = Applied {
+        spec,
+        services: live_services(ctx, &identity),
+        wanted: services.as_ref().map(Vec::len),
+        findings,
+        retry: None,
+        again: None,
+        identity,
+    };
+    if !own_namespace(ctx, &mut pass).await {
+        return pass;
+    }
+    let mut isolation = network::policies(&pass.identity, spec, &classes, around);
+    isolation.push(limits::quota(&pass.identity, spec));
+    isolation.push(limits::limit_range(&pass.identity, spec));
+    isolation.extend(access::role_bindings(&pass.identity, spec, owners, around));
+    let kinds = [ChildKind::NetworkPolicy, ChildKind::RoleBinding, ChildKind::ResourceQuota, ChildKind::LimitRange];
+    let isolated = set(ctx, &mut pass, Concern::Namespaces, &kinds, &isolation).await;
+    control_token(ctx, &mut pass).await;
+    domains(ctx, around, &mut pass).await;
+    match services {
+        Some(wanted) if isolated => run_services(ctx, &mut pass, &wanted).await,
+        // Refused, or not isolated: what runs is left alone.
+        _ => {}
+    }
+    pass
+}
+
+/// The namespace exists and is ours; otherwise nothing else is done in it.
+async fn own_namespace(ctx: &Ctx, pass: &mut Applied<'_>) -> bool {
+    let name = pass.identity.namespace();
+    let live = ctx.cache.child(ChildKind::Namespace, None, &name);
+    if live.is_none() {
+        ctx.cache.forget_secrets(&name);
+    }
+    let foreign = live.is_some_and(|live| !namespace::is_ours(&pass.identity, &live));
+    let result = if foreign {
+        Err(Fault::new(Category::NotOurs, String::new()))
+    } else {
+        apply(ctx, CONCERN, &namespace::namespace(&pass.identity)).await
+    };
+    match result {
+        Ok(_) => true,
+        Err(fault) if fault.category == Category::NotOurs => {
+            let message = format!(
+                "Namespace {name} exists and was not made for this environment: delete it, or choose another name for the environment"
+            );
+            pass.stalled(Concern::Namespaces, "NamespaceNotOurs", message);
+            pass.look_again(LOOK_AGAIN);
+            false
+        }
+        Err(fault) => {
+            pass.fault(Concern::Namespaces, fault);
+            false
+        }
+    }
+}
+
+/// Applies a set of objects at once and prunes what else we have of these kinds. Returns whether all of it stands.
+async fn set(
+    ctx: &Ctx,
+    pass: &mut Applied<'_>,
+    concern: Concern,
+    kinds: &[ChildKind],
+    objects: &[DynamicObject],
+) -> bool {
+    let keep: BTreeSet<ObjectKey> = objects.iter().filter_map(ObjectKey::of_dynamic).collect();
+    let mut all = true;
+    for result in join_all(objects.iter().map(|object| apply(ctx, CONCERN, object))).await {
+        if let Err(fault) = result {
+            pass.fault(concern, fault);
+            all = false;
+        }
+    }
+    let namespace = pass.identity.namespace();
+    let pruned = prune(ctx, kinds, Some(&namespace), &pass.identity.selector(), &keep).await;
+    if let Err(fault) = pruned {
+        pass.fault(concern, fault);
+    }
+    all
+}
+
+/// The token of the control ports.
+async fn control_token(ctx: &Ctx, pass: &mut Applied<'_>) {
+    ctx.cache.watch_secrets(&pass.identity.namespace());
+    let made = async {
+        let live = live_secret(ctx, &pass.identity, secret::CONTROL).await?;
+        apply(ctx, CONCERN, &secret::control(&pass.identity, live.as_deref())).await
+    };
+    let result = made.await;
+    if let Err(fault) = result {
+        secret_fault(pass, Concern::Namespaces, fault);
+    }
+}
+
+/// The rights to Secrets come with a `RoleBinding` that may be moments old.
+fn secret_fault(pass: &mut Applied<'_>, concern: Concern, fault: Fault) {
+    if fault.category == Category::Forbidden {
+        let message = format!("waiting for the operator's rights to Secrets: {}", fault.message);
+        pass.findings.push(Finding::waiting(concern, &pass.identity.environment, "Forbidden", message));
+        pass.look_again(RIGHTS_SETTLE);
+    } else {
+        pass.fault(concern, fault);
+    }
+}
+
+/// A Secret of ours, from the cache once it is filled, else by one request: deciding that there is none makes a new one.
+async fn live_secret(ctx: &Ctx, identity: &Identity, name: &str) -> Result<Option<Arc<Secret>>, Fault> {
+    let namespace = identity.namespace();
+    if let Some(live) = ctx.cache.secret(&namespace, name) {
+        return Ok(Some(live));
+    }
+    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
+    let doing = format!("reading Secret {namespace}/{name}");
+    let live = api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?;
+    match live {
+        Some(live) if !is_ours(&live.metadata) => Err(Fault::new(
+            Category::NotOurs,
+            format!("Secret {namespace}/{name} exists and was not made by the operator: delete or rename it"),
+        )),
+        live => Ok(live.map(Arc::new)),
+    }
+}
+
+/// Takes the environment's hosts, gives each a certificate, and brings them to the Gateway.
+async fn domains(ctx: &Ctx, around: &Surroundings, pass: &mut Applied<'_>) {
+    let mut served = Vec::new();
+    for domain in &pass.spec.domains {
+        if !hold(ctx, around, pass, &domain.host).await {
+            continue;
+        }
+        let own = domain.tls.as_ref().map(|tls| tls.secret_name.clone());
+        let secret = match own {
+            Some(secret) => Some(secret),
+            None => certificate(ctx, pass, &domain.host).await,
+        };
+        served.extend(secret.map(|secret| Served { host: domain.host.clone(), secret }));
+    }
+    served.sort();
+    let objects = listeners(&pass.identity, &served, around);
+    let kinds = [ChildKind::HTTPRoute, ChildKind::ListenerSet];
+    if !objects.is_empty() || ctx.cache.available(ChildKind::ListenerSet) {
+        set(ctx, pass, Concern::Domains, &kinds, &objects).await;
+    }
+    if !served.is_empty() {
+        listening(ctx, pass);
+    }
+}
+
+/// Whether the environment has the host.
+async fn hold(ctx: &Ctx, around: &Surroundings, pass: &mut Applied<'_>, host: &str) -> bool {
+    let name = domain_claim::name(host);
+    let cached = ctx.cache.child(ChildKind::ConfigMap, Some(&around.operator_namespace), &name);
+    let seen = cached.map(|live| domain_claim::holder(&live, &pass.identity));
+    let holder = match (seen, ctx.leader.fence()) {
+        (Some(Holder::Us), _) => Ok(Holder::Us),
+        (_, Err(fault)) => Err(fault),
+        // The cache may be behind a claim that was just given up: the apiserver decides.
+        (None, Ok(_)) => domain_claim::take(&ctx.client, &pass.identity, host, around).await,
+        (Some(held), Ok(_)) => Ok(held),
+    };
+    match holder {
+        Ok(Holder::Us) => return true,
+        Ok(Holder::Other { tenant, environment }) => {
+            let gone = ctx.cache.get::<Tenant>(None, &tenant).is_none();
+            let advice = if gone {
+                format!(
+                    "that Tenant does not exist any more: delete ConfigMap {}/{name} to free it",
+                    around.operator_namespace
+                )
+            } else {
+                "a host belongs to one environment: remove it there or choose another".to_owned()
+            };
+            let message = format!("domain {host} is held by tenant {tenant}, environment {environment}; {advice}");
+            pass.stalled(Concern::Domains, "DomainTaken", message);
+        }
+        Ok(Holder::NotOurs) => {
+            let message = format!(
+                "ConfigMap {}/{name} has the name of the claim on domain {host} and was not made by the operator: delete it",
+                around.operator_namespace
+            );
+            pass.stalled(Concern::Domains, "NotOurs", message);
+            pass.look_again(LOOK_AGAIN);
+        }
+        Err(fault) => pass.fault(Concern::Domains, fault),
+    }
+    false
+}
+
+/// The Secret with a certificate for the host that the operator signs; `None` when it cannot.
+async fn certificate(ctx: &Ctx, pass: &mut Applied<'_>, host: &str) -> Option<String> {
+    let Some(name) = ctx.settings.domain_ca_secret.as_deref() else {
+        let message = format!(
+            "domain {host} names no certificate and the operator has no authority to sign one: set tls.secretName, or the operator's domain authority"
+        );
+        pass.stalled(Concern::Domains, "TlsSecretMissing", message);
+        return None;
+    };
+    let namespace = ctx.settings.operator_namespace.as_str();
+    let Some(secret) = ctx.cache.secret(namespace, name) else {
+        let message = format!(
+            "the operator's domain authority, Secret {namespace}/{name}, does not exist: create it with tls.crt and tls.key, or set tls.secretName of {host}"
+        );
+        pass.stalled(Concern::Domains, "TlsSecretMissing", message);
+        pass.look_again(LOOK_AGAIN);
+        return None;
+    };
+    let wanted = async {
+        let now = Timestamp::now();
+        let invalid = |error: super::certificate::SigningError| {
+            Fault::new(Category::Rejected, format!("a certificate for {host} cannot be signed: {error}"))
+                .with_source(error)
+        };
+        let authority = Authority::read(&secret).map_err(invalid)?;
+        let live = live_secret(ctx, &pass.identity, &certificate_secret(host)).await?;
+        let kept = live.as_deref().map(|live| (live, authority.judge(live, host, now)));
+        let (secret, renew_in) = match kept {
+            Some((live, Verdict::Keep { renew_in })) => (as_wanted(&pass.identity, host, live), renew_in),
+            _ => authority
+                .sign(&pass.identity, host, now)
+                .map(|signed| (signed, super::certificate::RENEW_IN))
+                .map_err(invalid)?,
+        };
+        apply(ctx, CONCERN, &secret).await.map(|_| renew_in)
+    };
+    let result = wanted.await;
+    match result {
+        Ok(renew_in) => {
+            pass.look_again(renew_in);
+            Some(certificate_secret(host))
+        }
+        Err(fault) => {
+            secret_fault(pass, Concern::Domains, fault);
+            None
+        }
+    }
+}
+
+/// What the Gateway says about the listeners.
+fn listening(ctx: &Ctx, pass: &mut Applied<'_>) {
+    let namespace = pass.identity.namespace();
+    for name in [PUBLIC, PUBLIC_HTTP] {
+        let live = ctx.cache.child(ChildKind::ListenerSet, Some(&namespace), name);
+        let environment = pass.identity.environment.as_str();
+        let finding = match serving(live.as_deref()) {
+            Serving::Programmed => continue,
+            Serving::Pending(why) => Finding::waiting(Concern::Domains, environment, "ListenersPending", why),
+            Serving::BadCertificate { host, message } => Finding::stalled(
+                Concern::Domains,
+                environment,
+                "TlsSecretMissing",
+                format!(
+                    "the Gateway cannot use the certificate of {host}: {message}; create the Secret that tls.secretName names, of type kubernetes.io/tls"
+                ),
+            ),
+            Serving::Refused(why) => Finding::stalled(
+                Concern::Domains,
+                environment,
+                "ListenersRefused",
+                format!(
+                    "the Gateway refuses ListenerSet {namespace}/{name}: {why}; check that the Gateway allows listeners of this namespace"
+                ),
+            ),
+        };
+        pass.findings.push(finding);
+    }
+}
+
+/// One `BettingService` per component; the others that we made go.
+async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingService]) {
+    let keep: BTreeSet<ObjectKey> = wanted.iter().filter_map(ObjectKey::of).collect();
+    for result in join_all(wanted.iter().map(|service| apply(ctx, CONCERN, service))).await {
+        if let Err(fault) = result {
+            pass.fault(Concern::Services, fault);
+        }
+    }
+    let namespace = pass.identity.namespace();
+    let selector =
+        [(labels::TENANT, pass.identity.tenant.as_str()), (labels::ENVIRONMENT, pass.identity.environment.as_str())];
+    let pruned = prune(ctx, &[ChildKind::BettingService], Some(&namespace), &selector, &keep).await;
+    if let Err(fault) = pruned {
+        pass.fault(Concern::Services, fault);
+    }
+    // Writes go through the cache: it holds what was just applied.
+    pass.services = live_services(ctx, &pass.identity)
+        .into_iter()
+        .filter(|live| wanted.iter().any(|w| w.metadata.name == live.metadata.name))
+        .collect();
+}
+
+/// The services that we made in the environment, as last seen.
+fn live_services(ctx: &Ctx, identity: &Identity) -> Vec<BettingService> {
+    let all = ctx.cache.list_in::<BettingService>(&identity.namespace());
+    all.iter().filter(|s| is_ours(&s.metadata)).map(|s| s.as_ref().clone()).collect()
+}

@@ -1,0 +1,90 @@
+//! What keeps an environment from being as its Tenant wants it.
+
+use crate::fault::{Category, Fault};
+use std::fmt::Display;
+
+/// The part of an environment that a finding is about: one condition each. The order is that in which a summary tells them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::EnumIter)]
+pub enum Concern {
+    /// Namespace, quota, limits, network and roles.
+    Namespaces,
+    /// Database classes and claims.
+    Databases,
+    /// Hosts, certificates, listeners.
+    Domains,
+    /// Services are healthy.
+    Services,
+    /// The Release's components are the ones that run.
+    Release,
+}
+
+impl Concern {
+    /// Type of its condition.
+    pub fn condition(self) -> &'static str {
+        match self {
+            Self::Namespaces => "NamespacesReady",
+            Self::Release => "ReleaseApplied",
+            Self::Databases => "DatabasesReady",
+            Self::Domains => "DomainsReady",
+            Self::Services => "ServicesReady",
+        }
+    }
+
+    /// Reason and message of its condition when there is nothing to find.
+    pub fn all_well(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Namespaces => ("Applied", "every environment has its namespace, limits, network policies and roles"),
+            Self::Release => ("Applied", "every environment runs its Release"),
+            Self::Databases => ("Bound", "every database class fits and every claim is bound"),
+            Self::Domains => ("Serving", "every domain is held and served with a certificate"),
+            Self::Services => ("AllReady", "every service is ready"),
+        }
+    }
+}
+
+/// What ends a finding. The order is that of importance.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Weight {
+    /// A person has to change something.
+    Stalled,
+    /// It ends by itself.
+    Waiting,
+}
+
+/// One thing that keeps one environment from being as wanted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What it is about.
+    pub concern: Concern,
+    /// What ends it.
+    pub weight: Weight,
+    /// Stable word.
+    pub reason: &'static str,
+    /// For people: names the environment, what is wrong and what to do.
+    pub message: String,
+}
+
+impl Finding {
+    /// Something that only a person ends.
+    pub fn stalled(concern: Concern, environment: &str, reason: &'static str, message: impl Display) -> Self {
+        Self { concern, weight: Weight::Stalled, reason, message: format!("environment {environment}: {message}") }
+    }
+
+    /// Something that ends by itself.
+    pub fn waiting(concern: Concern, environment: &str, reason: &'static str, message: impl Display) -> Self {
+        Self { concern, weight: Weight::Waiting, reason, message: format!("environment {environment}: {message}") }
+    }
+
+    /// A fault that concerns this environment alone.
+    pub fn of_fault(concern: Concern, environment: &str, fault: &Fault) -> Self {
+        let reason = match (concern, fault.category) {
+            (Concern::Namespaces, Category::Terminating) => "NamespaceTerminating",
+            (_, category) => category.as_str(),
+        };
+        if fault.category.waits_for_a_person() {
+            Self::stalled(concern, environment, reason, &fault.message)
+        } else {
+            Self::waiting(concern, environment, reason, &fault.message)
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What wakes a Tenant besides itself: what it names, what it made, and a domain that becomes free.
+
+use super::domain_claim::host_of;
+use crate::controllers::{Ctx, run};
+use crate::kube::{Cache, ChildKind};
+use kube::ResourceExt as _;
+use kube::runtime::reflector::ObjectRef;
+use paddock_crds::labels;
+use paddock_crds::v1alpha1::{BettingService, DatabaseClass, Release, Tenant};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Runs the controller until `stop`.
+pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()> {
+    let cache = &ctx.cache;
+    let operator_namespace = ctx.settings.operator_namespace.clone();
+    let (releases, classes, domains) = (cache.clone(), cache.clone(), cache.clone());
+    let triggers = futures::stream::select_all([
+        Box::pin(cache.subscribe::<Tenant>()) as futures::stream::BoxStream<'static, _>,
+        Box::pin(cache.on::<Release, Tenant>(move |release| of_release(&releases, &release.name_any()))),
+        Box::pin(cache.on::<DatabaseClass, Tenant>(move |class| of_class(&classes, &class.name_any()))),
+        Box::pin(cache.on::<BettingService, Tenant>(of_service)),
+        Box::pin(cache.on_child::<Tenant>(ChildKind::ConfigMap, move |object| {
+            let here = object.namespace().is_some_and(|namespace| namespace == operator_namespace);
+            let name = object.name_any();
+            host_of(&name).filter(|_| here).map(|host| of_host(&domains, host)).unwrap_or_default()
+        })),
+    ]);
+    run::<Tenant>(ctx, triggers, stop)
+}
+
+fn matching(cache: &Cache, wants: impl Fn(&Tenant) -> bool) -> Vec<ObjectRef<Tenant>> {
+    cache
+        .list::<Tenant>()
+        .iter()
+        .filter(|tenant| wants(tenant))
+        .map(|tenant| ObjectRef::from_obj(tenant.as_ref()))
+        .collect()
+}
+
+/// Tenants with an environment that asks for the Release.
+fn of_release(cache: &Cache, release: &str) -> Vec<ObjectRef<Tenant>> {
+    matching(cache, |tenant| tenant.spec.environments.iter().any(|e| e.release == release))
+}
+
+/// Tenants with an environment that names the class.
+fn of_class(cache: &Cache, class: &str) -> Vec<ObjectRef<Tenant>> {
+    matching(cache, |tenant| {
+        tenant.spec.environments.iter().flat_map(|e| &e.database_classes).any(|named| named.class_name == class)
+    })
+}
+
+/// Tenants that want the host: one of them may have it when its claim goes.
+fn of_host(cache: &Cache, host: &str) -> Vec<ObjectRef<Tenant>> {
+    matching(cache, |tenant| tenant.spec.environments.iter().flat_map(|e| &e.domains).any(|domain| domain.host == host))
+}
+
+/// The Tenant that a service was made for.
+fn of_service(service: &BettingService) -> Vec<ObjectRef<Tenant>> {
+    let label = |name: &str| service.labels().get(name);
+    let ours = label(labels::MANAGED_BY).is_some_and(|value| value == labels::MANAGED_BY_PADDOCK);
+    label(labels::TENANT).filter(|_| ours).map(|tenant| ObjectRef::new(tenant)).into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::fixtures::{DIGEST, from, tenant};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn tenants_are_found_by_what_they_name() {
+        let cache = Cache::new();
+        cache.observe(tenant(json!([{
+            "name": "prod", "class": "Production", "release": "r1", "domains": [{"host": "a.example"}],
+            "databaseClasses": [{"engine": "Kafka", "className": "k1"}],
+        }])));
+        let acme = vec![ObjectRef::<Tenant>::new("acme")];
+        assert_eq!(of_release(&cache, "r1"), acme);
+        assert_eq!(of_release(&cache, "r2"), []);
+        assert_eq!(of_class(&cache, "k1"), acme);
+        assert_eq!(of_class(&cache, "k2"), []);
+        assert_eq!(of_host(&cache, "a.example"), acme);
+        assert_eq!(of_host(&cache, "b.example"), []);
+    }
+
+    #[test]
+    fn only_services_that_we_made_wake_a_tenant() {
+        let service = |labels: serde_json::Value| {
+            from::<BettingService>(json!({
+                "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
+                "metadata": {"name": "rates", "namespace": "acme-prod", "labels": labels},
+                "spec": {"component": "rates", "version": "1", "image": DIGEST}
+            }))
+        };
+        let ours = service(json!({"app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme"}));
+        assert_eq!(of_service(&ours), [ObjectRef::new("acme")]);
+        assert_eq!(of_service(&service(json!({"paddock.bet/tenant": "acme"}))), []);
+    }
+}
