@@ -15,6 +15,9 @@ pub struct Settings {
     /// Value of label app.kubernetes.io/name on the operator's pods: NetworkPolicies of environments let them in.
     #[arg(long, env = "PADDOCK_OPERATOR_NAME", default_value = "paddock-operator")]
     pub operator_name: String,
+    /// ServiceAccount that the operator runs as: in each environment it is bound to its rights to Secrets.
+    #[arg(long, env = "POD_SERVICE_ACCOUNT", default_value = "paddock-operator")]
+    pub service_account: String,
     /// Name of the Lease that decides who leads.
     #[arg(long, env = "PADDOCK_LEASE", default_value = "paddock-operator")]
     pub lease: String,
