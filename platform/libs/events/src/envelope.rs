@@ -55,7 +55,9 @@ pub struct Envelope<B> {
 
 /// A record that is no envelope of its topic.
 #[derive(Debug, thiserror::Error)]
-#[error("a record of topic {topic} cannot be read: {source}; its writer is newer than its schema or no service of this platform")]
+#[error(
+    "a record of topic {topic} cannot be read: {source}; its writer is newer than its schema or no service of this platform"
+)]
 pub struct DecodeError {
     topic: Topic,
     #[source]

@@ -10,8 +10,20 @@ use crate::{Body, LineKey, Topic};
 
 /// Status of a market. Bets are taken only on `active`.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-    strum::Display, strum::EnumString, strum::IntoStaticStr,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -32,8 +44,20 @@ pub enum MarketStatus {
 
 /// Status of a sport event.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
-    strum::Display, strum::EnumString, strum::IntoStaticStr,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    strum::Display,
+    strum::EnumString,
+    strum::IntoStaticStr,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -359,7 +383,9 @@ pub struct Fixture {
 }
 
 /// What topic `feed` carries.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr, strum::VariantNames)]
+#[derive(
+    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr, strum::VariantNames,
+)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum FeedMessage {
@@ -482,6 +508,9 @@ pub struct FeedState {
     pub at: i64,
     /// Every producer.
     pub producers: Vec<ProducerState>,
+    /// The writer's last word: another instance may take over at once.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 /// What topic `feed.state` carries.

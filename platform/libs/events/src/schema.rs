@@ -3,8 +3,8 @@
 use schemars::{Schema, schema_for};
 
 use crate::{
-    CustomerMessage, Envelope, FeedMessage, FeedStateMessage, LedgerMessage, OfferMessage, ResultMessage, TicketMessage,
-    Topic,
+    CustomerMessage, Envelope, FeedMessage, FeedStateMessage, LedgerMessage, OfferMessage, ResultMessage,
+    TicketMessage, Topic,
 };
 
 /// The schema of every topic's records.

@@ -4,8 +4,20 @@ use serde::{Deserialize, Serialize};
 
 /// A topic's logical name; its name on the broker stands in the bus binding's `topics`.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
-    strum::Display, strum::EnumString, strum::EnumIter, strum::IntoStaticStr,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
+    strum::IntoStaticStr,
 )]
 pub enum Topic {
     /// Normalised feed, written by feed in Tenant `platform`. Key: line or event, partitioned by event.

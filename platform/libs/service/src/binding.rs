@@ -17,7 +17,9 @@ const MAX_BYTES: u64 = 1 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum BindingError {
     /// The folder or one of its files cannot be read.
-    #[error("binding {need:?}: {path} cannot be read: {source}; check that the need is declared and its claim is bound")]
+    #[error(
+        "binding {need:?}: {path} cannot be read: {source}; check that the need is declared and its claim is bound"
+    )]
     Unreadable {
         /// Need.
         need: String,
@@ -102,11 +104,8 @@ impl Binding {
 }
 
 fn read_all(need: &str, folder: &Path) -> Result<Binding, BindingError> {
-    let unreadable = |path: &Path, source| BindingError::Unreadable {
-        need: need.to_owned(),
-        path: path.to_owned(),
-        source,
-    };
+    let unreadable =
+        |path: &Path, source| BindingError::Unreadable { need: need.to_owned(), path: path.to_owned(), source };
     let mut files = BTreeMap::new();
     for entry in std::fs::read_dir(folder).map_err(|source| unreadable(folder, source))? {
         let entry = entry.map_err(|source| unreadable(folder, source))?;
@@ -168,7 +167,7 @@ impl Bindings {
                     if changed {
                         tracing::info!(need, version = sender.borrow().version(), "binding read again");
                     }
-                },
+                }
                 Err(error) => tracing::warn!(need, %error, "binding kept as it was"),
             }
         }

@@ -124,19 +124,19 @@ impl BookHolder {
                     self.gate.close(format!("{} cannot be read: {error}", path.display()));
                 }
                 return;
-            },
+            }
         };
         if json == *last {
             return;
         }
         match self.put(&json).await {
-            Ok(_) | Err(PutBookError::Newer(_)) => {},
+            Ok(_) | Err(PutBookError::Newer(_)) => {}
             Err(PutBookError::Refused(error)) => {
                 tracing::error!(path = %path.display(), %error, "market book refused");
                 if self.now().is_none() {
                     self.gate.close(error.to_string());
                 }
-            },
+            }
         }
         *last = json;
     }

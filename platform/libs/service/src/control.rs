@@ -58,10 +58,9 @@ async fn exposition(State(pod): State<Pod>) -> Result<Response, Problem> {
 
 /// `/drain`, `/bindings`, `/market-book`, behind the bearer token.
 pub(crate) fn control(pod: Pod) -> Router {
-    let mut router =
-        Router::new().route("/drain", post(drain)).route("/bindings", get(async |State(pod): State<Pod>| {
-            Json(pod.bindings.versions())
-        }));
+    let mut router = Router::new()
+        .route("/drain", post(drain))
+        .route("/bindings", get(async |State(pod): State<Pod>| Json(pod.bindings.versions())));
     if pod.book.is_some() {
         router = router.route("/market-book", get(get_book).put(put_book));
     }
@@ -109,8 +108,6 @@ async fn put_book(State(pod): State<Pod>, body: Bytes) -> Result<Response, Probl
     match book.put(&body).await {
         Ok(in_force) => Ok(Json(in_force).into_response()),
         Err(PutBookError::Newer(in_force)) => Ok((StatusCode::CONFLICT, Json(in_force)).into_response()),
-        Err(PutBookError::Refused(error)) => {
-            Err(Problem::unprocessable("market-book-refused", error.to_string()))
-        },
+        Err(PutBookError::Refused(error)) => Err(Problem::unprocessable("market-book-refused", error.to_string())),
     }
 }

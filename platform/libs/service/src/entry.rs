@@ -17,13 +17,13 @@ where
         Err(error) => {
             crate::telemetry::last_words(&format!("no asynchronous runtime: {error}; check the pod's limits"));
             return ExitCode::FAILURE;
-        },
+        }
     };
     match runtime.block_on(run(command)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             crate::telemetry::last_words(&format!("{error:#}"));
             ExitCode::FAILURE
-        },
+        }
     }
 }

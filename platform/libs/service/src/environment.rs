@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use paddock_events::Origin;
 use paddock_money::Currency;
 
-use crate::{Settings, SettingsError};
+use crate::Settings;
 
 /// Class of an environment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, strum::Display, strum::EnumString)]
@@ -36,9 +36,6 @@ pub struct Environment {
     /// Folder of the bindings.
     pub bindings: PathBuf,
 }
-
-/// Variables of the operator are missing or wrong.
-pub type EnvironmentError = SettingsError;
 
 impl Environment {
     /// Reads the operator's variables.

@@ -29,9 +29,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
     async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
         match axum::Json::<T>::from_request(request, state).await {
             Ok(axum::Json(body)) => Ok(Self(body)),
-            Err(rejection) => {
-                Err(Problem::new(rejection.status(), "malformed-body", rejection.body_text()))
-            },
+            Err(rejection) => Err(Problem::new(rejection.status(), "malformed-body", rejection.body_text())),
         }
     }
 }
@@ -101,7 +99,7 @@ async fn watch(State(watched): State<Watched>, request: Request, next: Next) -> 
         Ok(Err(_panic)) => Problem::internal(anyhow::anyhow!("a handler of {method} {route} panicked")).into_response(),
         Err(_elapsed) => {
             Problem::unavailable("timeout", "no answer in time; repeat the request with the same key").into_response()
-        },
+        }
     };
     watched.metrics.answered(watched.port, &method, &route, response.status().as_u16(), started.elapsed());
     response

@@ -24,7 +24,7 @@ mod telemetry;
 pub use book::{BookGuard, BookHolder, BookInForce, PutBookError};
 pub use command::Command;
 pub use entry::main;
-pub use environment::{Class, Environment, EnvironmentError};
+pub use environment::{Class, Environment};
 pub use health::{Gate, Readiness};
 pub use http::{JsonBody, QueryParams};
 pub use migrate::migrate;

@@ -23,9 +23,10 @@ pub async fn migrate(need: &str, migrations: &Migrator) -> anyhow::Result<()> {
         .await
         .context("the database did not answer within 20 s; the Job tries again")?
         .context("the database refused the migration's login; look at the claim's conditions")?;
-    migrations.run_direct(None, &mut connection, false).await.context(
-        "a migration failed and was rolled back; the schema is as the last one that was applied left it",
-    )?;
+    migrations
+        .run_direct(None, &mut connection, false)
+        .await
+        .context("a migration failed and was rolled back; the schema is as the last one that was applied left it")?;
     connection.close().await?;
     tracing::info!(tenant = environment.tenant, environment = environment.environment, need, "migrations applied");
     Ok(())

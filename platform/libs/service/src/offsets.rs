@@ -15,11 +15,13 @@ pub const TABLE: &str = "CREATE TABLE consumer_offset (
 
 /// The offset of the next record to take effect; the row is made at 0 if there is none.
 pub async fn load(connection: &mut PgConnection, topic: &str, partition: i32) -> sqlx::Result<i64> {
-    sqlx::query("INSERT INTO consumer_offset (topic, partition, next_offset) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING")
-        .bind(topic)
-        .bind(partition)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO consumer_offset (topic, partition, next_offset) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
+    )
+    .bind(topic)
+    .bind(partition)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query_scalar("SELECT next_offset FROM consumer_offset WHERE topic = $1 AND partition = $2")
         .bind(topic)
         .bind(partition)

@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use paddock_events::{Body, Envelope};
+use paddock_events::{Body, Envelope, Topic};
 use sqlx::postgres::PgRow;
 use sqlx::{PgConnection, Row as _};
 use tokio::sync::Notify;
@@ -22,7 +22,7 @@ pub const TABLE: &str = "CREATE TABLE outbox (
     record_key text NOT NULL,
     partition_key text NOT NULL,
     partition integer,
-    value bytea NOT NULL,
+    value bytea,
     created_at timestamptz NOT NULL DEFAULT now()
 )";
 
@@ -75,6 +75,23 @@ impl Outbox {
         insert(connection, event, Some(partition)).await
     }
 
+    /// Adds a tombstone: the key leaves its compacted topic, behind everything added before.
+    pub async fn forget(
+        &self,
+        connection: &mut PgConnection,
+        topic: Topic,
+        key: &str,
+        partition_key: &str,
+    ) -> Result<(), OutboxError> {
+        sqlx::query("INSERT INTO outbox (topic, record_key, partition_key) VALUES ($1, $2, $3)")
+            .bind(topic.name())
+            .bind(key)
+            .bind(partition_key)
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
     /// Call after the commit, so that the relay need not wait for its next look.
     pub fn committed(&self) {
         self.wake.notify_one();
@@ -88,7 +105,7 @@ impl Outbox {
                 Err(error) => {
                     tracing::warn!(%error, "outbox relay starts again");
                     STANDBY
-                },
+                }
             };
             tokio::select! {
                 () = tokio::time::sleep(wait) => {},
@@ -153,12 +170,11 @@ async fn insert<B: Body>(
 
 /// Sends the oldest rows in order, waits until the broker has them all, deletes them.
 async fn relay_batch(connection: &mut PgConnection, producer: &Producer) -> Result<usize, RelayError> {
-    let rows = sqlx::query(
-        "SELECT id, topic, record_key, partition_key, partition, value FROM outbox ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED",
-    )
-    .bind(BATCH)
-    .fetch_all(&mut *connection)
-    .await?;
+    let rows =
+        sqlx::query("SELECT id, topic, record_key, partition_key, partition, value FROM outbox ORDER BY id LIMIT $1")
+            .bind(BATCH)
+            .fetch_all(&mut *connection)
+            .await?;
     if rows.is_empty() {
         return Ok(0);
     }

@@ -1,6 +1,6 @@
 //! A PostgreSQL pool that follows its binding.
 
-use std::sync::{Arc, RwLock, PoisonError};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use sqlx::PgPool;
@@ -69,7 +69,7 @@ impl Database {
                 Ok(new) => {
                     let old = std::mem::replace(&mut *self.pool.write().unwrap_or_else(PoisonError::into_inner), new);
                     tokio::spawn(async move { old.close().await });
-                },
+                }
                 Err(error) => tracing::error!(%error, "the database stays with its former credentials"),
             }
         }
@@ -88,11 +88,11 @@ impl Database {
                 Ok(Ok(_)) => {
                     missed = 0;
                     gate.open();
-                },
+                }
                 Ok(Err(error)) => {
                     missed += 1;
                     tracing::warn!(%error, "database does not answer");
-                },
+                }
                 Err(_elapsed) => missed += 1,
             }
             if missed >= 3 {

@@ -73,12 +73,6 @@ pub struct Service {
     addresses: [SocketAddr; 4],
 }
 
-/// What a service asks for at its start besides configuration.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-struct Wants {
-    market_book: bool,
-}
-
 impl Service {
     /// Starts a pod without market book: reads the operator's variables, binds all ports, serves `metrics` and `control`.
     /// Read the component's own settings from `settings`; they are finished here.
@@ -99,16 +93,13 @@ impl Service {
         market_book: bool,
     ) -> anyhow::Result<Self> {
         telemetry::log_to_stdout();
-        let wants = Wants { market_book };
         let environment = Environment::read(&mut settings);
         let drain_period = Duration::from_secs(settings.get("PADDOCK_DRAIN_SECONDS", 30_u64).clamp(1, 3600));
         settings.finish()?;
         let registry = registry(component, &environment)?;
         let metrics = HttpMetrics::register(&registry)?;
         let readiness = Readiness::default();
-        let book = wants
-            .market_book
-            .then(|| BookHolder::new(readiness.gate("market-book", "not loaded yet")));
+        let book = market_book.then(|| BookHolder::new(readiness.gate("market-book", "not loaded yet")));
         let bindings = Arc::new(Bindings::new(environment.bindings.clone()));
         let [http, internal, metrics_port, control_port] = bind(&layout).await?;
         let mut addresses = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)); 4];
@@ -275,7 +266,10 @@ impl Service {
         tracing::info!("draining");
         self.draining.cancel();
         if tokio::time::timeout(self.drain_period, self.tasks.wait()).await.is_err() {
-            tracing::warn!(seconds = self.drain_period.as_secs(), "work is left that did not end within the drain period");
+            tracing::warn!(
+                seconds = self.drain_period.as_secs(),
+                "work is left that did not end within the drain period"
+            );
         }
         self.drained.store(true, Ordering::Release);
         let databases = std::mem::take(&mut *self.databases.lock().unwrap_or_else(PoisonError::into_inner));
@@ -285,7 +279,7 @@ impl Service {
         let failed = self.ended.is_cancelled();
         match early {
             Some(done) => done?,
-            None if failed => {},
+            None if failed => {}
             None => told.await?,
         }
         self.ended.cancel();

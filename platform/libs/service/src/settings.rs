@@ -39,7 +39,7 @@ impl Settings {
             Some(Err(error)) => {
                 self.mistakes.push(format!("{name}: {error}"));
                 default
-            },
+            }
         };
         self.shown.push((name.to_owned(), value.to_string()));
         value
@@ -55,11 +55,11 @@ impl Settings {
             Ok(value) => {
                 self.shown.push((name.to_owned(), value.to_string()));
                 Some(value)
-            },
+            }
             Err(error) => {
                 self.mistakes.push(format!("{name}: {error}"));
                 None
-            },
+            }
         }
     }
 

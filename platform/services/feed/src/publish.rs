@@ -57,13 +57,13 @@ impl Publisher {
     /// Stands by, publishes, stands by again, until the pod drains.
     pub(crate) async fn run<S: FeedSource>(self, connect: impl Fn() -> S) -> anyhow::Result<()> {
         while !self.draining.is_cancelled() {
-            let turn = async {
-                self.stand_by().await?;
-                self.turn(connect()).await
+            let waited = tokio::select! {
+                waited = self.stand_by() => waited,
+                () = self.draining.cancelled() => break,
             };
-            let ended = tokio::select! {
-                ended = turn => ended,
-                () = self.draining.cancelled() => Ok(TurnEnd::Draining),
+            let ended = match waited {
+                Ok(()) => self.turn(connect()).await,
+                Err(error) => Err(error),
             };
             self.active.set(0);
             match ended {
@@ -83,6 +83,7 @@ impl Publisher {
     /// Returns when no other instance has given a sign of life for a while.
     async fn stand_by(&self) -> anyhow::Result<()> {
         let mut follower = self.bus.follow(Topic::FeedState, Start::Tail(20)).await?;
+        // When the newest sign of life was given; a last word is none.
         let mut newest = i64::MIN / 2;
         let mut filled = false;
         loop {
@@ -92,13 +93,13 @@ impl Publisher {
                 return Ok(());
             }
             match timeout(HEARTBEAT, follower.next()).await {
-                Err(_silence) => {},
+                Err(_silence) => {}
                 Ok(Ok(Followed::CaughtUp)) => filled = true,
                 Ok(Ok(Followed::Record { value, .. })) => {
                     if let Some(state) = value.as_deref().and_then(read_state) {
-                        newest = newest.max(state.at);
+                        newest = if state.leaving { i64::MIN / 2 } else { newest.max(state.at) };
                     }
-                },
+                }
                 Ok(Err(error)) => return Err(error.into()),
             }
         }
@@ -121,9 +122,8 @@ impl Publisher {
         let mut bus = self.bus.fenced_producer("feed")?;
         bus.take_over().await?;
         let before = self.last_word().await?;
-        let recover_from = |product| {
-            before.iter().find(|state| state.product == product).and_then(|state| state.recover_from)
-        };
+        let recover_from =
+            |product| before.iter().find(|state| state.product == product).and_then(|state| state.recover_from);
         let mut producers: Vec<Producer> = source
             .producers()
             .into_iter()
@@ -141,12 +141,18 @@ impl Publisher {
         loop {
             let beat = tokio::select! {
                 biased;
+                () = self.draining.cancelled() => {
+                    pending.push(self.heartbeat(&producers, true)?);
+                    // One try: whoever takes over recovers what was not said.
+                    let _said = bus.publish(&pending).await;
+                    return Ok(TurnEnd::Draining);
+                },
                 _ = beats.tick() => true,
                 event = source.next() => {
                     let Ok(event) = event else {
                         // The states that the others see must change before we go.
                         producers.iter_mut().for_each(Producer::disconnected);
-                        let last = self.heartbeat(&producers)?;
+                        let last = self.heartbeat(&producers, false)?;
                         return Ok(match bus.publish(&[last]).await {
                             Err(FencedError::Fenced) => TurnEnd::Fenced,
                             _ => TurnEnd::SourceLost,
@@ -165,12 +171,12 @@ impl Publisher {
             if beat {
                 let now = Timestamp::now().as_millisecond();
                 producers.iter_mut().for_each(|producer| producer.tick(now));
-                pending.push(self.heartbeat(&producers)?);
+                pending.push(self.heartbeat(&producers, false)?);
             }
             if pending.is_empty() {
                 continue;
             }
-            if let Some(end) = publish(&mut bus, &pending).await {
+            if let Some(end) = self.publish(&mut bus, &pending).await {
                 return Ok(end);
             }
             self.messages.inc_by(pending.iter().filter(|record| record.topic == Topic::Feed.name()).count() as u64);
@@ -191,13 +197,13 @@ impl Publisher {
             SourceEvent::Message { id, message } => {
                 let at = Timestamp::from_millisecond(message.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
                 pending.push(Record::of(&Envelope::at(&self.origin, id, at, message))?);
-            },
+            }
             SourceEvent::SnapshotComplete { product, request_id } => {
                 if let Some(producer) = producers.iter_mut().find(|producer| producer.product() == product) {
                     producer.snapshot_complete(request_id);
                     tracing::info!(product, up = producer.is_up(), "recovery complete");
                 }
-            },
+            }
             SourceEvent::Alive { product, timestamp, subscribed } => {
                 let Some(producer) = producers.iter_mut().find(|producer| producer.product() == product) else {
                     return Ok(());
@@ -210,33 +216,34 @@ impl Publisher {
                         producer.refused(recovery.request_id);
                     }
                 }
-            },
+            }
         }
         Ok(())
     }
 
-    fn heartbeat(&self, producers: &[Producer]) -> anyhow::Result<Record> {
+    /// Publishes until it is done or the turn is over; what was aborted is tried again, so nothing is lost or said twice.
+    async fn publish(&self, bus: &mut FencedProducer, records: &[Record]) -> Option<TurnEnd> {
+        loop {
+            match bus.publish(records).await {
+                Ok(()) => return None,
+                Err(FencedError::Fenced) => return Some(TurnEnd::Fenced),
+                Err(FencedError::Aborted(error)) => tracing::warn!(%error, "transaction aborted, trying again"),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(Duration::from_millis(500)) => {},
+                () = self.draining.cancelled() => return Some(TurnEnd::Draining),
+            }
+        }
+    }
+
+    fn heartbeat(&self, producers: &[Producer], leaving: bool) -> anyhow::Result<Record> {
         let states: Vec<ProducerState> = producers.iter().map(Producer::state).collect();
         for state in &states {
             self.up.with_label_values(&[&state.name]).set(i64::from(state.up));
         }
         let now = Timestamp::now();
-        let state = FeedStateMessage::FeedState(FeedState { at: now.as_millisecond(), producers: states });
+        let state = FeedStateMessage::FeedState(FeedState { at: now.as_millisecond(), producers: states, leaving });
         Ok(Record::of(&Envelope::now(&self.origin, state))?)
-    }
-}
-
-/// Publishes until it is done or the turn is over; what was aborted is tried again, so nothing is lost or said twice.
-async fn publish(bus: &mut FencedProducer, records: &[Record]) -> Option<TurnEnd> {
-    loop {
-        match bus.publish(records).await {
-            Ok(()) => return None,
-            Err(FencedError::Fenced) => return Some(TurnEnd::Fenced),
-            Err(FencedError::Aborted(error)) => {
-                tracing::warn!(%error, "transaction aborted, trying again");
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            },
-        }
     }
 }
 

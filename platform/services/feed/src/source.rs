@@ -77,7 +77,7 @@ pub enum SourceError {
 pub trait FeedSource: Send {
     /// Its producers.
     fn producers(&self) -> Vec<ProducerDescription>;
-    /// The next thing it says. Cancelling it loses nothing.
+    /// The next thing it says. Cancelling it loses nothing; once disconnected it stays so.
     async fn next(&mut self) -> Result<SourceEvent, SourceError>;
     /// Asks for a recovery.
     async fn recover(&mut self, recovery: Recovery) -> Result<(), SourceError>;

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::producer::{FutureProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::producer::{count, partition_i32};
+use super::producer::{count, message, partition_i32};
 use super::{Bus, BusError, Record};
 
 /// Longest wait for a step of a transaction.
@@ -61,17 +61,17 @@ impl FencedProducer {
         }
         self.step(|producer| producer.begin_transaction()).await?;
         match self.fill(records).await {
-            Ok(()) => {},
+            Ok(()) => {}
             Err(error) => {
                 self.abort().await?;
                 return Err(FencedError::Aborted(error));
-            },
+            }
         }
         match self.step(|producer| producer.commit_transaction(STEP)).await {
             Err(FencedError::Aborted(error)) => {
                 self.abort().await?;
                 Err(FencedError::Aborted(error))
-            },
+            }
             done => done,
         }
     }
@@ -101,12 +101,11 @@ impl FencedProducer {
                 return Err(BusError::UnknownTopic(record.topic.clone()));
             };
             let partition = record.partition.unwrap_or_else(|| partition_i32(&record.partition_key, *partitions));
-            let message = FutureRecord::to(topic).key(&record.key).payload(&record.value).partition(partition);
-            deliveries.push(self.producer.send_result(message).map_err(|(error, _)| error)?);
+            deliveries.push(self.producer.send_result(message(topic, partition, record)).map_err(|(error, _)| error)?);
         }
         for delivery in deliveries {
             match delivery.await {
-                Ok(Ok(_)) => {},
+                Ok(Ok(_)) => {}
                 Ok(Err((error, _))) => return Err(error.into()),
                 Err(_canceled) => return Err(BusError::Ending),
             }
@@ -131,7 +130,7 @@ impl FencedProducer {
             (Err(error), fatal) if fatal.is_some() || is_fenced(&error) => {
                 tracing::warn!(%error, "producer fenced");
                 Err(FencedError::Fenced)
-            },
+            }
             (Err(error), _) => Err(FencedError::Aborted(error.into())),
         }
     }

@@ -77,7 +77,7 @@ impl Follower {
                     Start::Tail(count) => {
                         let (low, high) = probe.fetch_watermarks(&name, partition, ANSWER)?;
                         Offset::Offset((high - i64::from(count)).max(low))
-                    },
+                    }
                 };
                 assignment.add_partition_offset(&name, partition, offset)?;
             }
@@ -99,12 +99,12 @@ impl Follower {
                         key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
                         value: message.payload().map(<[u8]>::to_vec),
                     });
-                },
+                }
                 Err(KafkaError::PartitionEOF(partition)) => {
                     if self.behind.remove(&partition) && self.behind.is_empty() {
                         return Ok(Followed::CaughtUp);
                     }
-                },
+                }
                 Err(error) if is_passing(&error) => tracing::warn!(%error, "bus is away, following goes on"),
                 Err(error) => return Err(error.into()),
             }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use paddock_events::Topic;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext, Rebalance, StreamConsumer};
+use rdkafka::error::KafkaError;
 use rdkafka::{Message as _, Offset};
 use tokio::sync::watch;
 
@@ -24,6 +25,15 @@ pub struct Consumed {
     pub key: String,
     /// Value, `None` for a tombstone.
     pub value: Option<Vec<u8>>,
+}
+
+/// A step of reading as a member of a group.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A record.
+    Record(Consumed),
+    /// Everything of a partition was read; with several topics it is not said of which.
+    End(i32),
 }
 
 /// Shares topics with the other members of a group. Offsets live with the data ([`crate::offsets`]): after each change of
@@ -48,11 +58,9 @@ impl ConsumerContext for Assignments {
     fn post_rebalance(&self, _consumer: &BaseConsumer<Self>, rebalance: &Rebalance<'_>) {
         // With the eager protocol a revocation takes all partitions and an assignment names all.
         let now = match rebalance {
-            Rebalance::Assign(partitions) => partitions
-                .elements()
-                .iter()
-                .map(|element| (element.topic().to_owned(), element.partition()))
-                .collect(),
+            Rebalance::Assign(partitions) => {
+                partitions.elements().iter().map(|element| (element.topic().to_owned(), element.partition())).collect()
+            }
             Rebalance::Revoke(_) | Rebalance::Error(_) => BTreeSet::new(),
         };
         self.0.send_replace(now);
@@ -69,6 +77,7 @@ impl GroupConsumer {
             .set("auto.commit.interval.ms", "1000")
             .set("enable.auto.offset.store", "false")
             .set("auto.offset.reset", "earliest")
+            .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
             .set("session.timeout.ms", "10000")
             .set("heartbeat.interval.ms", "1000")
@@ -100,17 +109,27 @@ impl GroupConsumer {
     /// The next record. Cancelling it loses nothing.
     pub async fn next(&self) -> Result<Consumed, BusError> {
         loop {
+            if let Step::Record(record) = self.step().await? {
+                return Ok(record);
+            }
+        }
+    }
+
+    /// The next record or end of a partition. Cancelling it loses nothing.
+    pub async fn step(&self) -> Result<Step, BusError> {
+        loop {
             match self.consumer.recv().await {
                 Ok(message) => {
                     let Some(topic) = self.topic_of(message.topic()) else { continue };
-                    return Ok(Consumed {
+                    return Ok(Step::Record(Consumed {
                         topic,
                         partition: message.partition(),
                         offset: message.offset(),
                         key: String::from_utf8_lossy(message.key().unwrap_or_default()).into_owned(),
                         value: message.payload().map(<[u8]>::to_vec),
-                    });
-                },
+                    }));
+                }
+                Err(KafkaError::PartitionEOF(partition)) => return Ok(Step::End(partition)),
                 Err(error) if is_passing(&error) => tracing::warn!(%error, "bus is away, reading goes on"),
                 Err(error) => return Err(error.into()),
             }

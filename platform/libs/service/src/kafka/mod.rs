@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 pub use fenced::{FencedError, FencedProducer};
 pub use follow::{Followed, Follower, Start};
-pub use group::{Consumed, GroupConsumer};
+pub use group::{Consumed, GroupConsumer, Step};
 pub use producer::{Producer, Record, SendError};
 
 use crate::Gate;
@@ -165,7 +165,8 @@ impl Bus {
 
 pub(crate) fn count_partitions(client: &BaseConsumer, topic: &str) -> Result<i32, BusError> {
     let metadata = client.client().fetch_metadata(Some(topic), ANSWER)?;
-    let count = metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
+    let count =
+        metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
     match i32::try_from(count) {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(BusError::UnknownTopic(topic.to_owned())),

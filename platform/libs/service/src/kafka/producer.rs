@@ -20,8 +20,8 @@ pub struct Record {
     pub partition_key: String,
     /// A given partition instead.
     pub partition: Option<i32>,
-    /// Value.
-    pub value: Vec<u8>,
+    /// Value; `None` is a tombstone: the key leaves a compacted topic.
+    pub value: Option<Vec<u8>>,
 }
 
 impl Record {
@@ -32,7 +32,7 @@ impl Record {
             key: event.body.key(),
             partition_key: event.body.partition_key(),
             partition: None,
-            value: event.to_json()?,
+            value: Some(event.to_json()?),
         })
     }
 
@@ -107,7 +107,8 @@ impl Producer {
             return Ok(known);
         }
         let (producer, topic) = (self.present()?, name.to_owned());
-        let count = tokio::task::spawn_blocking(move || count(&producer, &topic)).await.map_err(|_| BusError::Ending)??;
+        let count =
+            tokio::task::spawn_blocking(move || count(&producer, &topic)).await.map_err(|_| BusError::Ending)??;
         self.client.lock().unwrap_or_else(PoisonError::into_inner).partitions.insert(name.to_owned(), count);
         Ok(count)
     }
@@ -122,14 +123,13 @@ impl Producer {
                 Some(partition) => partition,
                 None => partition_i32(&record.partition_key, self.partitions(&topic).await?),
             };
-            let message =
-                FutureRecord::to(&topic).key(&record.key).payload(&record.value).partition(partition);
+            let message = message(&topic, partition, record);
             // Enqueued here, in order; awaited below. A full queue waits for room.
             deliveries.push(enqueue(&producer, message).await?);
         }
         for delivery in deliveries {
             match delivery.await {
-                Ok(Ok(_)) => {},
+                Ok(Ok(_)) => {}
                 Ok(Err((error, _))) => return Err(error.into()),
                 Err(_canceled) => return Err(BusError::Ending.into()),
             }
@@ -146,6 +146,14 @@ impl Producer {
     }
 }
 
+pub(super) fn message<'a>(topic: &'a str, partition: i32, record: &'a Record) -> FutureRecord<'a, String, Vec<u8>> {
+    let message = FutureRecord::to(topic).key(&record.key).partition(partition);
+    match &record.value {
+        Some(value) => message.payload(value),
+        None => message,
+    }
+}
+
 async fn enqueue<'a>(
     producer: &FutureProducer,
     message: FutureRecord<'a, String, Vec<u8>>,
@@ -158,7 +166,7 @@ async fn enqueue<'a>(
             Err((error, back)) if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull) => {
                 message = back;
                 tokio::time::sleep(Duration::from_millis(25)).await;
-            },
+            }
             Err((error, _)) => return Err(error.into()),
         }
     }
@@ -171,7 +179,8 @@ pub(super) fn partition_i32(partition_key: &str, partitions: u32) -> i32 {
 
 pub(super) fn count(producer: &FutureProducer, topic: &str) -> Result<u32, BusError> {
     let metadata = producer.client().fetch_metadata(Some(topic), ANSWER)?;
-    let count = metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
+    let count =
+        metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
     match u32::try_from(count) {
         Ok(count) if count > 0 => Ok(count),
         _ => Err(BusError::UnknownTopic(topic.to_owned())),

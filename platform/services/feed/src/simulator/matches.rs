@@ -42,7 +42,8 @@ pub(super) fn read() -> Result<Vec<RealMatch>, TableError> {
 
 fn parse(line: &str) -> Result<RealMatch, String> {
     let fields: Vec<&str> = line.split(',').collect();
-    let [_date, country, league, home, away, half_home, half_away, full_home, full_away, prices @ ..] = fields.as_slice()
+    let [_date, country, league, home, away, half_home, half_away, full_home, full_away, prices @ ..] =
+        fields.as_slice()
     else {
         return Err("too few columns".to_owned());
     };
@@ -85,7 +86,10 @@ mod tests {
         let matches = read().unwrap();
         assert_eq!(matches.len(), 120);
         let first = &matches[0];
-        assert_eq!((first.home.as_str(), first.away.as_str(), first.full), ("Burnley", "Man City", Goals { home: 0, away: 3 }));
+        assert_eq!(
+            (first.home.as_str(), first.away.as_str(), first.full),
+            ("Burnley", "Man City", Goals { home: 0, away: 3 })
+        );
         assert!(first.result[2] > first.result[0], "Man City was the favourite");
     }
 }

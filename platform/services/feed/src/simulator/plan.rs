@@ -175,14 +175,14 @@ mod tests {
                     Step::Stop => {
                         assert!(!stopped, "stops overlap");
                         stopped = true;
-                    },
+                    }
                     Step::Goal(..) => {
                         assert!(stopped);
                         stopped = false;
-                    },
+                    }
                     Step::Play(..) => assert!(!stopped),
                     Step::End => assert!(stopped),
-                    _ => {},
+                    _ => {}
                 }
             }
         }

@@ -39,7 +39,9 @@ pub enum PriceError {
 /// Every line of a match.
 pub(super) fn lines() -> Result<Vec<SimulatedLine>, PriceError> {
     let mut lines = Vec::new();
-    for market in [MarketType::MatchResult, MarketType::DoubleChance, MarketType::DrawNoBet, MarketType::BothTeamsToScore] {
+    for market in
+        [MarketType::MatchResult, MarketType::DoubleChance, MarketType::DrawNoBet, MarketType::BothTeamsToScore]
+    {
         lines.push(SimulatedLine { market, specifiers: Specifiers::none() });
     }
     for total in ["1.5", "2.5", "3.5"] {
@@ -59,9 +61,7 @@ impl Means {
     /// The total from the price of over 2.5 (the sum of two Poissons is one), then the supremacy from home − away.
     pub(super) fn of(real: &RealMatch) -> Result<Self, PriceError> {
         let (half, ten) = (Fixed::ONE.over(2), Fixed::from_int(10));
-        let over = |total: Fixed| {
-            Fixed::ONE - (-total).exp() * (Fixed::ONE + total + total * total * half)
-        };
+        let over = |total: Fixed| Fixed::ONE - (-total).exp() * (Fixed::ONE + total + total * total * half);
         let total = bisect(Fixed::ONE.over(10), ten, |total| Ok(over(total) < real.over))?;
         let [home, _, away] = real.result;
         let ahead = |supremacy: Fixed| -> Result<Fixed, PriceError> {
@@ -111,7 +111,7 @@ pub(super) fn before(
             (MarketType::MatchResult, _) => vec![("1", Some(home)), ("2", Some(tie)), ("3", Some(away))],
             (MarketType::DoubleChance, _) => {
                 vec![("9", Some(home + tie)), ("10", Some(home + away)), ("11", Some(tie + away))]
-            },
+            }
             (MarketType::DrawNoBet, _) => vec![("4", Some(home / two_way)), ("5", Some(away / two_way))],
             (MarketType::TotalGoals, Some("2.5")) => vec![("12", Some(over)), ("13", Some(Fixed::ONE - over))],
             _ => grid.fair(line.market, &line.specifiers)?,

@@ -42,7 +42,8 @@ impl Simulator {
             self.said_until = now;
         }
         if now >= self.next_alive {
-            for product in [LIVE, PRE_MATCH] {
+            // Fixtures come with the pre-match producer, so it is recovered first.
+            for product in [PRE_MATCH, LIVE] {
                 self.queue.push_back(SourceEvent::Alive { product, timestamp: self.said_until, subscribed: true });
             }
             self.next_alive = now + ALIVE;

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use paddock_events::{
-    BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedMarket, FeedMessage, Fixture, MarketResult, MarketStatus,
-    Named, OddsChange, Score, Side, SportEventStatus,
+    BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedMarket, FeedMessage, Fixture, MarketResult,
+    MarketStatus, Named, OddsChange, Score, Side, SportEventStatus,
 };
 use paddock_service::Settings;
 use uuid::Uuid;
@@ -151,7 +151,13 @@ impl World {
 
     /// Everything a producer says in (after, until], in order of time. What only refreshes prices is left out where a later refresh
     /// of the same match follows before `thin_before`: nobody who catches up needs it.
-    pub fn said(&self, after: i64, until: i64, thin_before: i64, product: Option<u32>) -> Result<Vec<Said>, PriceError> {
+    pub fn said(
+        &self,
+        after: i64,
+        until: i64,
+        thin_before: i64,
+        product: Option<u32>,
+    ) -> Result<Vec<Said>, PriceError> {
         let mut all = Vec::new();
         for slot in self.slots(after, until) {
             let within = |at: i64| slot.kickoff + at > after && slot.kickoff + at <= until;
@@ -208,34 +214,34 @@ impl World {
             Step::PreMatch(round) => {
                 let draw = Draw::at(self.settings.seed, [3 + u64::from(round), slot.number]);
                 said.odds(None, prices::before(&self.lines, slot.real, self.means(slot)?, draw, round)?)
-            },
+            }
             Step::HandOver => said.odds(None, prices::closed(&self.lines, MarketStatus::HandedOver)),
             Step::Play(minute, score) => {
                 let markets = prices::in_play(&self.lines, self.means(slot)?, minute, score)?;
                 said.odds(Some((EventStatus::Live, score, Some(minute))), markets)
-            },
+            }
             Step::Clock(minute, score) => said.odds(Some((EventStatus::Live, score, Some(minute))), Vec::new()),
             Step::Stop => said.stop(),
             Step::Goal(minute, from, to) => {
                 let mut markets = prices::in_play(&self.lines, self.means(slot)?, minute, to)?;
                 markets.extend(prices::closed(&prices::decided(&self.lines, from, to)?, MarketStatus::Settled));
                 said.odds(Some((EventStatus::Live, to, Some(minute))), markets)
-            },
+            }
             Step::Decided(from, to) => {
                 let decided = prices::decided(&self.lines, from, to)?;
                 if decided.is_empty() {
                     return Ok(());
                 }
                 said.settlement(1, prices::results(&decided, to)?)
-            },
+            }
             Step::End => {
                 let markets = prices::closed(&self.lines, MarketStatus::Settled);
                 said.odds(Some((EventStatus::Ended, slot.real.full, None)), markets)
-            },
+            }
             Step::Scouted => {
                 let open = prices::open(&self.lines, slot.real.full)?;
                 said.settlement(1, prices::results(&open, slot.real.full)?)
-            },
+            }
             Step::Confirmed => said.settlement(2, prices::results(&self.lines, slot.real.full)?),
             Step::Closed => said.odds(Some((EventStatus::Closed, slot.real.full, None)), Vec::new()),
         };
@@ -246,7 +252,8 @@ impl World {
     /// Differs between worlds, so that an event id never means two matches.
     fn world_number(&self) -> u64 {
         let WorldSettings { seed, speed, kickoff_seconds, horizon_minutes } = self.settings;
-        let mut draw = Draw::at(seed, [u64::from(speed) << 32 | u64::from(kickoff_seconds), u64::from(horizon_minutes)]);
+        let mut draw =
+            Draw::at(seed, [u64::from(speed) << 32 | u64::from(kickoff_seconds), u64::from(horizon_minutes)]);
         1_000 + draw.below(9_000)
     }
 }
@@ -278,7 +285,8 @@ impl Event<'_> {
 
     fn fixture(&self) -> FeedMessage {
         let real = self.slot.real;
-        let team = |name: &str, side| Competitor { id: format!("sim:competitor:{}", slug(name)), name: name.to_owned(), side };
+        let team =
+            |name: &str, side| Competitor { id: format!("sim:competitor:{}", slug(name)), name: name.to_owned(), side };
         FeedMessage::Fixture(Fixture {
             product: self.speaker,
             event_id: self.event_id(),
@@ -391,10 +399,8 @@ mod tests {
     fn thinning_leaves_out_prices_only() {
         let world = world();
         let until = NOON + 600_000;
-        let (all, thin) = (
-            world.said(NOON, until, 0, Some(LIVE)).unwrap(),
-            world.said(NOON, until, until, Some(LIVE)).unwrap(),
-        );
+        let (all, thin) =
+            (world.said(NOON, until, 0, Some(LIVE)).unwrap(), world.said(NOON, until, until, Some(LIVE)).unwrap());
         assert!(thin.len() * 3 < all.len(), "{} of {}", thin.len(), all.len());
         let facts = |list: &[Said]| -> Vec<Uuid> {
             list.iter().filter(|said| !matches!(said.message, FeedMessage::OddsChange(_))).map(|said| said.id).collect()

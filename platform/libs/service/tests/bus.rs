@@ -1,0 +1,134 @@
+//! Producers and consumers over the client library's own mock broker.
+
+use std::path::Path;
+use std::time::Duration;
+
+use paddock_events::{Body, CustomerChanged, CustomerMessage, Envelope, Origin, Topic, decode};
+use paddock_service::binding::Bindings;
+use paddock_service::kafka::{Bus, FencedError, Followed, GroupConsumer, Record, Start, Step};
+use rdkafka::mocking::MockCluster;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn bus(folder: &Path, servers: &str) -> Bus {
+    let need = folder.join("bus");
+    std::fs::create_dir_all(&need).unwrap();
+    let files = [
+        ("type", "kafka"),
+        ("bootstrap-servers", servers),
+        ("security-protocol", "PLAINTEXT"),
+        ("group-prefix", "t.abc."),
+        ("topics", r#"{"customers":"t.abc.customers","feed":"feed"}"#),
+        ("version", "1"),
+    ];
+    for (name, text) in files {
+        std::fs::write(need.join(name), text).unwrap();
+    }
+    Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+}
+
+fn event(sequence: i64, customer: Uuid) -> Envelope<CustomerMessage> {
+    let origin = Origin { tenant: "acme".to_owned(), environment: "test".to_owned() };
+    let customer = CustomerChanged {
+        customer_id: customer,
+        sequence,
+        state: "active".to_owned(),
+        country: "MT".to_owned(),
+        currency: "EUR".to_owned(),
+        changed_at: 0,
+    };
+    Envelope::now(&origin, CustomerMessage::CustomerChanged(customer))
+}
+
+fn sequence(value: &[u8]) -> i64 {
+    let CustomerMessage::CustomerChanged(customer) = decode::<CustomerMessage>(value).unwrap().unwrap().body;
+    customer.sequence
+}
+
+async fn read(group: &GroupConsumer, count: usize) -> Vec<(i32, i64, i64)> {
+    let mut all = Vec::new();
+    while all.len() < count {
+        if let Step::Record(record) = timeout(LONG, group.step()).await.unwrap().unwrap() {
+            all.push((record.partition, record.offset, sequence(&record.value.unwrap())));
+        }
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sent_is_followed_and_shared_in_order() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t.abc.customers", 3, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let producer = bus.producer().unwrap();
+    let customers: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
+    let records: Vec<Record> =
+        (0..100).map(|number| Record::of(&event(number, customers[number as usize % 20])).unwrap()).collect();
+    producer.send_all(&records).await.unwrap();
+
+    let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
+    let mut followed: Vec<(i32, i64)> = Vec::new();
+    loop {
+        match timeout(LONG, follower.next()).await.unwrap().unwrap() {
+            Followed::CaughtUp => break,
+            Followed::Record { partition, value, key, .. } => {
+                let number = sequence(&value.unwrap());
+                assert_eq!(key, customers[number as usize % 20].to_string());
+                followed.push((partition, number));
+            }
+        }
+    }
+    assert_eq!(followed.len(), 100);
+    for customer in 0..20 {
+        let of_customer: Vec<_> = followed.iter().filter(|(_, number)| number % 20 == customer).collect();
+        assert!(of_customer.is_sorted_by_key(|(_, number)| *number), "one customer stays in order");
+        let key = event(0, customers[customer as usize]).body.partition_key();
+        let expected = i32::try_from(paddock_events::partition_of(&key, 3)).unwrap();
+        assert!(of_customer.iter().all(|(partition, _)| *partition == expected));
+    }
+    producer.send(&event(100, customers[0])).await.unwrap();
+    let Followed::Record { value, .. } = timeout(LONG, follower.next()).await.unwrap().unwrap() else {
+        panic!("caught up is said once")
+    };
+    assert_eq!(sequence(&value.unwrap()), 100);
+
+    let group = bus.group("audit", &[Topic::Customers]).unwrap();
+    let mut all = read(&group, 101).await;
+    assert_eq!(group.assigned().borrow().len(), 3);
+    // Back to where the data's own offset says.
+    all.sort_unstable();
+    let (partition, offset, number) = all[0];
+    group.seek(Topic::Customers, partition, offset).unwrap();
+    let again = read(&group, 1).await;
+    assert_eq!(again, [(partition, offset, number)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_producer_fences_the_older() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t.abc.customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let record = |number| Record::of(&event(number, Uuid::nil())).unwrap();
+    let mut older = bus.fenced_producer("feed").unwrap();
+    timeout(LONG, older.take_over()).await.unwrap().unwrap();
+    timeout(LONG, older.publish(&[record(1), record(2)])).await.unwrap().unwrap();
+    let mut newer = bus.fenced_producer("feed").unwrap();
+    timeout(LONG, newer.take_over()).await.unwrap().unwrap();
+    timeout(LONG, newer.publish(&[record(3)])).await.unwrap().unwrap();
+    let refused = timeout(LONG, older.publish(&[record(4)])).await.unwrap();
+    assert!(matches!(refused, Err(FencedError::Fenced)), "{refused:?}");
+    timeout(LONG, newer.publish(&[record(5)])).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_topic_that_is_not_in_the_binding_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), "127.0.0.1:1");
+    assert!(bus.topic(Topic::Offer).unwrap_err().to_string().contains("topic offer is not in the bus binding"));
+    assert_eq!(bus.topic(Topic::Feed).unwrap(), "feed");
+    assert_eq!(bus.prefixed("rates").unwrap(), "t.abc.rates");
+}

@@ -1,0 +1,94 @@
+//! The outbox over a real PostgreSQL and the client library's mock broker.
+
+use std::time::Duration;
+
+use paddock_events::{CustomerChanged, CustomerMessage, Envelope, Origin, Topic, decode};
+use paddock_service::binding::Bindings;
+use paddock_service::kafka::{Bus, Followed, Start};
+use paddock_service::outbox::{self, Outbox};
+use paddock_service::postgres::Database;
+use paddock_test_postgres::Server;
+use rdkafka::mocking::MockCluster;
+use sqlx::PgPool;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+fn event(sequence: i64) -> Envelope<CustomerMessage> {
+    let origin = Origin { tenant: "acme".to_owned(), environment: "test".to_owned() };
+    let customer = CustomerChanged {
+        customer_id: Uuid::nil(),
+        sequence,
+        state: "active".to_owned(),
+        country: "MT".to_owned(),
+        currency: "EUR".to_owned(),
+        changed_at: 0,
+    };
+    Envelope::now(&origin, CustomerMessage::CustomerChanged(customer))
+}
+
+/// Committed events come, in order and each at least once; what was rolled back never does; two relays do not disturb.
+#[tokio::test(flavor = "multi_thread")]
+async fn committed_events_come_in_order() {
+    let server = Server::start().await.unwrap();
+    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
+    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let need = folder.path().join("bus");
+    std::fs::create_dir(&need).unwrap();
+    let servers = cluster.bootstrap_servers();
+    let files = [
+        ("type", "kafka"),
+        ("bootstrap-servers", servers.as_str()),
+        ("group-prefix", "t."),
+        ("topics", r#"{"customers":"customers"}"#),
+    ];
+    for (name, text) in files {
+        std::fs::write(need.join(name), text).unwrap();
+    }
+    let bus = Bus::new(Bindings::new(folder.path().to_owned()).watch("bus").unwrap()).unwrap();
+
+    let (outbox, end) = (Outbox::default(), CancellationToken::new());
+    let relays: Vec<_> = (0..2)
+        .map(|_| {
+            let relay = outbox.clone().relay(Database::over(pool.clone()), bus.producer().unwrap(), end.clone());
+            tokio::spawn(relay)
+        })
+        .collect();
+    for number in 1..=60 {
+        let mut transaction = pool.begin().await.unwrap();
+        outbox.add(&mut transaction, &event(number)).await.unwrap();
+        if number % 3 == 0 {
+            transaction.rollback().await.unwrap();
+        } else {
+            transaction.commit().await.unwrap();
+            outbox.committed();
+        }
+    }
+    let mut connection = pool.acquire().await.unwrap();
+    outbox.forget(&mut connection, Topic::Customers, "gone", "gone").await.unwrap();
+    drop(connection);
+
+    let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
+    let mut seen = Vec::new();
+    loop {
+        let step = timeout(Duration::from_secs(60), follower.next()).await.unwrap().unwrap();
+        let Followed::Record { key, value, .. } = step else { continue };
+        let Some(value) = value else {
+            assert_eq!(key, "gone");
+            break;
+        };
+        let CustomerMessage::CustomerChanged(customer) = decode::<CustomerMessage>(&value).unwrap().unwrap().body;
+        seen.push(customer.sequence);
+    }
+    let expected: Vec<i64> = (1..=60).filter(|number| number % 3 != 0).collect();
+    assert_eq!(seen, expected);
+    end.cancel();
+    for relay in relays {
+        timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    }
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+    assert_eq!(left, 0);
+}

@@ -1,0 +1,290 @@
+//! The simulated feed goes in, offer and results come out, over a real PostgreSQL.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use axum::body::Body;
+use http::Request;
+use paddock_events::{
+    Envelope, EventStatus, FeedMessage, FeedState, LineResult, MarketStatus, OfferLine, OfferMessage, Origin,
+    ProducerScope, ProducerState, ResultMessage, SuspendedBy, Topic, decode,
+};
+use paddock_feed::simulator::{World, WorldSettings};
+use paddock_market_book::Book;
+use paddock_rates::MIGRATIONS;
+use paddock_rates::api::{EventDetail, EventsPage, app};
+use paddock_rates::partition::{Outlet, Partition, PartitionError, Surroundings, heartbeat};
+use paddock_rates::producers::Producers;
+use paddock_service::kafka::Consumed;
+use paddock_service::outbox::Outbox;
+use paddock_service::postgres::Database;
+use paddock_test_postgres::Server;
+use sqlx::PgPool;
+use tower::ServiceExt as _;
+
+/// 2026-03-31T12:00:00Z, ms.
+const NOON: i64 = 1_774_958_400_000;
+
+fn origin() -> Origin {
+    Origin { tenant: "acme".to_owned(), environment: "test".to_owned() }
+}
+
+fn outlet() -> Outlet {
+    Outlet { origin: origin(), outbox: Outbox::default() }
+}
+
+fn book(generation: u64, state: &str) -> Book {
+    let rules: Vec<String> = ["match-result", "double-chance", "draw-no-bet", "both-teams-to-score", "total-goals"]
+        .iter()
+        .map(|market| {
+            format!(
+                r#"{{"name":"{market}","sport":"soccer","marketType":"{market}","specifiers":[],
+                "selector":{{"phases":["PreMatch","Live"]}},
+                "margin":{{"method":"Power","overround":{{"preMatch":"0.05","live":"0.07"}},"ladder":"Standard"}},
+                "limits":[],"betDelayMs":{{"preMatch":0,"live":5000}},"geography":{{}},"state":"{state}"}}"#
+            )
+        })
+        .collect();
+    let json = format!(r#"{{"schema":1,"generation":{generation},"rules":[{}]}}"#, rules.join(","));
+    Book::from_json(json.as_bytes()).unwrap()
+}
+
+fn producers(up: bool) -> Producers {
+    let producer = |product, scope| ProducerState {
+        product,
+        name: String::new(),
+        scope,
+        up,
+        reason: String::new(),
+        recover_from: None,
+    };
+    let state = FeedState {
+        at: NOON,
+        producers: vec![producer(1, ProducerScope::Live), producer(3, ProducerScope::PreMatch)],
+        leaving: false,
+    };
+    Producers::at(Some(&state), NOON)
+}
+
+fn around(now: i64) -> Surroundings {
+    Surroundings { book: Arc::new(book(1, "Open")), producers: producers(true), now }
+}
+
+/// What the world says in a span of time, as records of one partition.
+fn records(world: &World, from: i64, to: i64, first_offset: i64) -> Vec<Consumed> {
+    let said = if first_offset == 0 {
+        let mut all = world.snapshot(from, 3).unwrap();
+        all.extend(world.snapshot(from, 1).unwrap());
+        all.extend(world.said(from, to, 0, None).unwrap());
+        all
+    } else {
+        world.said(from, to, 0, None).unwrap()
+    };
+    said.into_iter()
+        .zip(first_offset..)
+        .map(|(said, offset)| Consumed {
+            topic: Topic::Feed,
+            partition: 0,
+            offset,
+            key: String::new(),
+            value: Some(Envelope::at(&origin(), said.id, jiff::Timestamp::UNIX_EPOCH, said.message).to_json().unwrap()),
+        })
+        .collect()
+}
+
+async fn outbox(pool: &PgPool, topic: Topic) -> Vec<Vec<u8>> {
+    sqlx::query_scalar("SELECT value FROM outbox WHERE topic = $1 AND value IS NOT NULL ORDER BY id")
+        .bind(topic.name())
+        .fetch_all(pool)
+        .await
+        .unwrap()
+}
+
+/// The newest published line of each key; sequences must rise.
+async fn lines(pool: &PgPool) -> BTreeMap<String, OfferLine> {
+    let mut newest: BTreeMap<String, OfferLine> = BTreeMap::new();
+    for value in outbox(pool, Topic::Offer).await {
+        if let OfferMessage::Line(line) = decode::<OfferMessage>(&value).unwrap().unwrap().body {
+            let key = line.line_key().to_string();
+            let before = newest.get(&key).map_or(0, |line| line.sequence);
+            assert_eq!(line.sequence, before + 1, "{key}");
+            newest.insert(key, line);
+        }
+    }
+    newest
+}
+
+async fn results(pool: &PgPool) -> BTreeMap<String, LineResult> {
+    let mut newest = BTreeMap::new();
+    for value in outbox(pool, Topic::Results).await {
+        let ResultMessage::LineResult(result) = decode::<ResultMessage>(&value).unwrap().unwrap().body;
+        newest.insert(result.line_key().to_string(), result);
+    }
+    newest
+}
+
+/// Offsets and effects are one: records that come again, to whomever, change nothing; one that lost the partition commits
+/// nothing.
+#[tokio::test]
+async fn each_record_counts_once() {
+    let server = Server::start().await.unwrap();
+    let pool = server.database(&MIGRATIONS).await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let records = records(&world, NOON, NOON + 60_000, 0);
+    let (half, around) = (records.len() / 2, around(NOON + 60_000));
+
+    let mut first = Partition::load(&pool, 0).await.unwrap();
+    first.take(&pool, &outlet(), &around, &records[..half]).await.unwrap();
+    let mut second = Partition::load(&pool, 0).await.unwrap();
+    assert_eq!(second.next_offset(), i64::try_from(half).unwrap());
+    // Repeated from the beginning by the group, as after a crash before its commit.
+    second.take(&pool, &outlet(), &around, &records).await.unwrap();
+    let (offers, facts) = (outbox(&pool, Topic::Offer).await.len(), outbox(&pool, Topic::Results).await.len());
+    assert!(offers > 100, "{offers}");
+
+    let lost = first.take(&pool, &outlet(), &around, &records[half..]).await;
+    assert!(matches!(lost, Err(PartitionError::Lost)), "{lost:?}");
+    let lost = heartbeat(&pool, &outlet(), &around, &[&first], NOON, 3).await;
+    assert!(matches!(lost, Err(PartitionError::Lost)), "{lost:?}");
+    second.take(&pool, &outlet(), &around, &records).await.unwrap();
+    assert_eq!(outbox(&pool, Topic::Offer).await.len(), offers);
+    assert_eq!(outbox(&pool, Topic::Results).await.len(), facts);
+
+    heartbeat(&pool, &outlet(), &around, &[&second], NOON, 3).await.unwrap();
+    assert_eq!(outbox(&pool, Topic::Offer).await.len(), offers + 3, "one on each partition of the offer");
+}
+
+/// Cutting the feed into other pieces, with restarts between them, ends in the same offer and results.
+#[tokio::test]
+async fn restarts_change_nothing() {
+    let server = Server::start().await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let end = NOON + 400_000;
+    let records = records(&world, NOON, end, 0);
+    let around = around(end);
+    let mut ends = Vec::new();
+    for piece in [records.len(), 97] {
+        let pool = server.database(&MIGRATIONS).await.unwrap();
+        for part in records.chunks(piece) {
+            let mut partition = Partition::load(&pool, 0).await.unwrap();
+            partition.take(&pool, &outlet(), &around, part).await.unwrap();
+        }
+        let offered: BTreeMap<String, OfferLine> =
+            lines(&pool).await.into_iter().map(|(key, line)| (key, OfferLine { sequence: 0, ..line })).collect();
+        let decided: BTreeMap<String, LineResult> =
+            results(&pool).await.into_iter().map(|(key, result)| (key, LineResult { sequence: 0, ..result })).collect();
+        ends.push((offered, decided));
+    }
+    let (whole, pieces) = (&ends[0], &ends[1]);
+    assert_eq!(whole.1, pieces.1);
+    for (key, line) in &pieces.0 {
+        let other = &whole.0[key];
+        assert_eq!((other.status, &other.outcomes), (line.status, &line.outcomes), "{key}");
+    }
+
+    // Every match that ended has all its seven lines confirmed, and none of them can be bet on.
+    let over: BTreeSet<String> = world
+        .said(NOON, end, 0, None)
+        .unwrap()
+        .into_iter()
+        .filter_map(|said| match said.message {
+            FeedMessage::BetSettlement(settled) if settled.certainty == 2 => Some(settled.event_id),
+            _ => None,
+        })
+        .collect();
+    assert!(over.len() >= 5, "{over:?}");
+    for event in over {
+        let confirmed = whole.1.values().filter(|result| result.event_id == event && result.certainty == Some(2));
+        assert_eq!(confirmed.count(), 7);
+        let open = whole.0.values().filter(|line| line.event_id == event && line.status == MarketStatus::Active);
+        assert_eq!(open.count(), 0);
+    }
+}
+
+#[tokio::test]
+async fn producers_and_book_reach_every_line_at_once() {
+    let server = Server::start().await.unwrap();
+    let pool = server.database(&MIGRATIONS).await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let mut partition = Partition::load(&pool, 0).await.unwrap();
+    let up = around(NOON);
+    partition.take(&pool, &outlet(), &up, &records(&world, NOON, NOON, 0)).await.unwrap();
+    let active = |lines: &BTreeMap<String, OfferLine>| {
+        lines.values().filter(|line| line.status == MarketStatus::Active).map(OfferLine::line_key).collect::<Vec<_>>()
+    };
+    let before = active(&lines(&pool).await);
+    assert!(before.len() > 100, "{}", before.len());
+    for line in lines(&pool).await.values().filter(|line| line.status == MarketStatus::Active) {
+        let priced = line.outcomes.iter().filter(|outcome| outcome.active);
+        assert!(priced.clone().count() >= 1 && priced.clone().all(|outcome| outcome.odds.is_some()), "{line:?}");
+    }
+
+    let down = Surroundings { producers: producers(false), ..up.clone() };
+    partition.refresh(&pool, &outlet(), &down).await.unwrap();
+    let silent = lines(&pool).await;
+    assert_eq!(active(&silent), []);
+    assert!(before.iter().all(|key| silent[&key.to_string()].suspended_by == Some(SuspendedBy::Producer)));
+
+    partition.refresh(&pool, &outlet(), &up).await.unwrap();
+    assert_eq!(active(&lines(&pool).await), before);
+
+    let suspended = Surroundings { book: Arc::new(book(2, "Suspended")), ..up.clone() };
+    partition.refresh(&pool, &outlet(), &suspended).await.unwrap();
+    let closed = lines(&pool).await;
+    assert!(before.iter().all(|key| {
+        let line = &closed[&key.to_string()];
+        line.suspended_by == Some(SuspendedBy::Rule) && line.source.book_generation == 2
+    }));
+
+    // A kick-off that passes without a word of the live producer suspends what was priced before it.
+    partition.refresh(&pool, &outlet(), &up).await.unwrap();
+    let later = Surroundings { now: NOON + 61_000, ..up.clone() };
+    partition.refresh_begun(&pool, &outlet(), &later).await.unwrap();
+    let begun = lines(&pool).await;
+    assert!(begun.values().any(|line| line.suspended_by == Some(SuspendedBy::Event)));
+}
+
+#[tokio::test]
+async fn the_api_pages_and_details() {
+    let server = Server::start().await.unwrap();
+    let pool = server.database(&MIGRATIONS).await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let mut partition = Partition::load(&pool, 0).await.unwrap();
+    partition.take(&pool, &outlet(), &around(NOON), &records(&world, NOON, NOON, 0)).await.unwrap();
+    let app = app(Database::over(pool.clone()));
+    let get = async |path: &str| {
+        let response = app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
+        (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap())
+    };
+    let (status, sports) = get("/internal/v1/sports").await;
+    assert_eq!((status, &sports["sports"][0]["id"]), (200, &"sr:sport:1".into()));
+
+    let (mut seen, mut path) = (Vec::new(), "/internal/v1/events?limit=7".to_owned());
+    loop {
+        let (status, page) = get(&path).await;
+        assert_eq!(status, 200);
+        let page: EventsPage = serde_json::from_value(page).unwrap();
+        assert!(page.events.is_sorted_by_key(|event| event.start_time));
+        seen.extend(page.events.into_iter().map(|event| event.event_id));
+        match page.next {
+            Some(cursor) => path = format!("/internal/v1/events?limit=7&cursor={cursor}"),
+            None => break,
+        }
+    }
+    let unique: BTreeSet<&String> = seen.iter().collect();
+    assert_eq!(unique.len(), seen.len());
+    assert_eq!(seen.len() as u64, sports["sports"][0]["events"].as_u64().unwrap());
+
+    let (_, live) = get("/internal/v1/events?status=live").await;
+    let live: EventsPage = serde_json::from_value(live).unwrap();
+    assert!(!live.events.is_empty() && live.events.iter().all(|event| event.status == EventStatus::Live));
+    let (status, detail) = get(&format!("/internal/v1/events/{}", live.events[0].event_id)).await;
+    let detail: EventDetail = serde_json::from_value(detail).unwrap();
+    assert_eq!((status, detail.lines.len()), (200, 7));
+
+    assert_eq!(get("/internal/v1/events/sim:match:0").await.0, 404);
+    let (status, problem) = get("/internal/v1/events?cursor=x").await;
+    assert_eq!((status, &problem["code"]), (400, &"bad-cursor".into()));
+}
