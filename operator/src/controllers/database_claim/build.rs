@@ -157,5 +157,6 @@ pub fn logins(
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // json!(…) as an argument
 #[path = "build_tests.rs"]
 mod tests;

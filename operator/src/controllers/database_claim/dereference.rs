@@ -88,14 +88,13 @@ pub fn environment(ctx: &Ctx, namespace: &str) -> Option<Environment> {
 }
 
 async fn secret(ctx: &Ctx, namespace: &str, name: &str, claim: &str) -> Result<Live, Fault> {
-    let found = match ctx.cache.secret(namespace, name) {
-        Some(found) => Some(found.as_ref().clone()),
+    let found = if let Some(found) = ctx.cache.secret(namespace, name) {
+        Some(found.as_ref().clone())
+    } else {
         // The watch shows only what has our label, and may be behind: a second password would lock pods out.
-        None => {
-            let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-            let doing = format!("reading Secret {namespace}/{name}");
-            api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?
-        }
+        let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
+        let doing = format!("reading Secret {namespace}/{name}");
+        api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?
     };
     Ok(match found {
         None => Live::Absent,

@@ -63,3 +63,8 @@ async fn stop(ctx: &Ctx, claim: &DatabaseClaim, found: &dereference::Found, prob
 fn fresh(ctx: &Ctx, claim: Arc<DatabaseClaim>) -> Arc<DatabaseClaim> {
     ctx.cache.get::<DatabaseClaim>(claim.namespace().as_deref(), &claim.name_any()).unwrap_or(claim)
 }
+
+#[cfg(test)]
+mod apiserver_tests;
+#[cfg(test)]
+mod life_tests;

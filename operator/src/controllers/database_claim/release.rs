@@ -48,14 +48,11 @@ pub(super) async fn release(ctx: &Ctx, claim: &DatabaseClaim) -> Result<Outcome,
 
 fn identity(ctx: &Ctx, claim: &DatabaseClaim) -> Option<Identity> {
     let namespace = claim.namespace()?;
-    // An environment's namespace may lose its labels before its claims are gone; its name says the same.
-    let (tenant, environment) = match environment(ctx, &namespace) {
-        Some(found) => (found.tenant, found.name),
-        None => {
-            let (tenant, environment) = paddock_crds::names::split_namespace(&namespace)?;
-            (tenant.to_owned(), environment.to_owned())
-        }
-    };
+    if let Some(found) = environment(ctx, &namespace) {
+        return Some(Identity::new(found.tenant, found.name, claim.name_any()));
+    }
+    // A namespace may lose its labels before its claims are gone; its name says the same.
+    let (tenant, environment) = paddock_crds::names::split_namespace(&namespace)?;
     Some(Identity::new(tenant, environment, claim.name_any()))
 }
 

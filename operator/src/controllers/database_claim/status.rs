@@ -184,5 +184,6 @@ pub(super) fn count(ctx: &Ctx) {
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // json!(…) as an argument
 #[path = "status_tests.rs"]
 mod tests;

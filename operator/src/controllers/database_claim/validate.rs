@@ -154,7 +154,7 @@ fn topics(
     let mut names = BTreeMap::new();
     for role in &claim.spec.roles {
         let mut of_role = BTreeMap::new();
-        for topics in &role.topics {
+        if let Some(topics) = &role.topics {
             if let Some(name) = topics.write.iter().find(|name| reserved(name) && !platform) {
                 return Err(refuse(name));
             }
@@ -239,5 +239,6 @@ pub fn unused<'a>(claim: &str, services: impl IntoIterator<Item = &'a Arc<paddoc
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // json!(…) as an argument
 #[path = "validate_tests.rs"]
 mod tests;

@@ -48,10 +48,9 @@ fn kafka_claim(topics: &[&str], role: Value) -> DatabaseClaim {
 }
 
 fn reason(claim: &DatabaseClaim, found: &Found) -> &'static str {
-    validate(claim, found).map(|_| "fine").unwrap_or_else(|problem| {
-        assert!(problem.stalled && problem.message.contains(": "), "says what to do: {}", problem.message);
-        problem.reason
-    })
+    let Err(problem) = validate(claim, found) else { return "fine" };
+    assert!(problem.stalled && problem.message.contains(": "), "says what to do: {}", problem.message);
+    problem.reason
 }
 
 #[test]

@@ -123,6 +123,7 @@ fn value(secret: Option<&Secret>, name: &str, key: &str) -> Result<String, Datab
 }
 
 #[cfg(test)]
+#[allow(clippy::needless_pass_by_value)] // json!(…) as an argument
 mod tests {
     use super::*;
     use serde_json::json;

@@ -62,7 +62,7 @@ mod tests {
     use std::time::Duration;
 
     fn topic(partitions: i32, cleanup: Cleanup) -> TopicPlan {
-        TopicPlan { name: "t.x.offer".into(), partitions, cleanup, retention: Duration::from_secs(60) }
+        TopicPlan { name: "t.x.offer".into(), partitions, cleanup, retention: Duration::from_mins(1) }
     }
 
     fn found(partitions: i32, config: &[(&str, &str)]) -> BTreeMap<String, FoundTopic> {

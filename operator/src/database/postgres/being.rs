@@ -101,7 +101,7 @@ pub(super) async fn bring(
     writer: &Writer,
 ) -> Result<bool, DatabaseError> {
     let found = look(server, maintenance, identity).await?;
-    let owned = owned(server, &found, identity, writer)?;
+    let before = owned(server, &found, identity, writer)?;
     let owner = quote_ident(&identity.database_owner());
     let database = quote_ident(&identity.database());
     if !found.owner_exists {
@@ -115,20 +115,20 @@ pub(super) async fn bring(
         server.run(maintenance, "make the role that owns the database", sql).await?;
     }
     join(server, maintenance, &found, identity).await?;
-    if owned.is_none() {
+    if before.is_none() {
         let sql = format!(
             "CREATE DATABASE {database} OWNER {owner} TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false"
         );
         server.run(maintenance, "make the database", sql).await?;
     }
-    if !owned.is_some_and(|owned| owned.open) {
+    if !before.is_some_and(|owned| owned.open) {
         let sql = format!(
             "REVOKE ALL ON DATABASE {database} FROM PUBLIC;
              ALTER DATABASE {database} ALLOW_CONNECTIONS true"
         );
         server.run(maintenance, "open the database", sql).await?;
     }
-    Ok(owned.is_none())
+    Ok(before.is_none())
 }
 
 /// Makes the administrator a member of the database's owner: a role that another administrator made may lack it.

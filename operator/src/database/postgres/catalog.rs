@@ -27,7 +27,7 @@ pub(super) struct Catalog {
 }
 
 /// Attributes of a role.
-#[allow(clippy::struct_excessive_bools)] // as the catalogue has them
+#[allow(clippy::struct_excessive_bools, clippy::struct_field_names)] // as the catalogue has them
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Role {
     pub(super) login: bool,

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Longest statement of a migration: index builds take longer than requests, but nothing may hang for ever.
-const MIGRATION_STATEMENT: Duration = Duration::from_secs(3600);
+const MIGRATION_STATEMENT: Duration = Duration::from_hours(1);
 /// Longest wait for a lock: a migration that waits behind a long transaction holds up everybody behind it.
 const LOCK: Duration = Duration::from_secs(10);
 

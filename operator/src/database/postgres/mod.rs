@@ -17,7 +17,7 @@ mod marker;
 mod release;
 mod session;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use super::{DatabaseError, Holding, Identity, Observed, Plan, Provisioner, ServerFacts, Writer};
 use async_trait::async_trait;

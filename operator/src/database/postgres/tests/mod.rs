@@ -3,7 +3,7 @@
 mod attacks;
 mod drift;
 mod life;
-mod server;
+pub(crate) mod server;
 
 use crate::database::{Identity, Limits, Login, Password, Plan, Writer};
 use paddock_crds::v1alpha1::Access;
@@ -30,7 +30,7 @@ fn plan(tenant: &str) -> Plan {
         ],
         limits: Limits {
             statement: Duration::from_secs(30),
-            idle_in_transaction: Duration::from_secs(60),
+            idle_in_transaction: Duration::from_mins(1),
             connections: 5,
         },
         topics: Vec::new(),

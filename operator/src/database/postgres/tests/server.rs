@@ -89,7 +89,7 @@ impl TestServer {
     }
 
     async fn first_superuser(&self) -> PgConnection {
-        let until = Instant::now() + Duration::from_secs(60);
+        let until = Instant::now() + Duration::from_mins(1);
         loop {
             match self.superuser_options("postgres").connect().await {
                 Ok(connection) => return connection,
