@@ -17,6 +17,8 @@ pub const GATEWAY_NAME: &str = "public";
 /// Where it lives.
 pub const GATEWAY_NAMESPACE: &str = "envoy-gateway-system";
 
+const INSTALL_ATTEMPTS: u32 = 3;
+
 const MANIFEST: &str = include_str!("../manifests/gateway.yaml");
 
 /// Installs or updates Envoy Gateway and the Gateway, and waits until it is programmed.
@@ -39,25 +41,31 @@ pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
     paths::write(&values, serde_json::to_vec_pretty(&values_for(&controller))?)?;
 
     let (chart, values) = (chart.to_string_lossy(), values.to_string_lossy());
-    cluster
-        .helm_with_deadline(
-            &[
-                "upgrade",
-                "--install",
-                "eg",
-                &chart,
-                "--namespace",
-                GATEWAY_NAMESPACE,
-                "--create-namespace",
-                "--values",
-                &values,
-                "--wait",
-                "--timeout",
-                "4m",
-            ],
-            Duration::from_mins(5),
-        )
-        .await?;
+    let install = [
+        "upgrade",
+        "--install",
+        "eg",
+        &chart,
+        "--namespace",
+        GATEWAY_NAMESPACE,
+        "--create-namespace",
+        "--values",
+        &values,
+        "--wait",
+        "--timeout",
+        "4m",
+    ];
+    let mut attempts = 1;
+    loop {
+        drop_interrupted_install(cluster).await?;
+        match cluster.helm_with_deadline(&install, Duration::from_mins(5)).await {
+            Ok(_) => break,
+            Err(error) if attempts >= INSTALL_ATTEMPTS => return Err(error),
+            // A Helm that an `up` killed a moment ago has left behind is still at it, and ends by itself.
+            Err(_) => tokio::time::sleep(Duration::from_secs(10)).await,
+        }
+        attempts += 1;
+    }
     cluster.apply(&MANIFEST.replace("@envoy@", &envoy.reference)).await?;
     let gateway = format!("gateway/{GATEWAY_NAME}");
     cluster
@@ -67,6 +75,15 @@ pub(crate) async fn install(cluster: &Cluster) -> Result<()> {
         )
         .await
         .map(drop)
+}
+
+/// Helm refuses to touch a release whose last operation was cut off. What it made is made again; the CRDs stay.
+async fn drop_interrupted_install(cluster: &Cluster) -> Result<()> {
+    let pending = ["list", "--namespace", GATEWAY_NAMESPACE, "--pending", "--short", "--filter", "^eg$"];
+    if !cluster.helm(&pending).await?.trim().is_empty() {
+        cluster.helm(&["uninstall", "eg", "--namespace", GATEWAY_NAMESPACE, "--no-hooks"]).await?;
+    }
+    Ok(())
 }
 
 /// What is applied, before the image's name stands in it.
