@@ -1,0 +1,308 @@
+//! One client of the public stream, from its first frame to its close.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
+use paddock_service::Problem;
+use secrecy::SecretString;
+use serde_json::{Value, json};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::frame::{self, Channel, ClientFrame};
+use super::live::{Follower, Inbox, Live, Told};
+use crate::sessions::{Session, Sessions};
+use crate::upstream::{Ask, Component, Upstream};
+
+/// Channels of one client.
+const MAX_CHANNELS: usize = 100;
+/// Frames that a client may send per [`BEAT`].
+const MAX_FRAMES: u32 = 120;
+/// A ping goes out, the session is asked for again.
+const BEAT: Duration = Duration::from_secs(5);
+/// A client that says nothing, not even pong, for so long is gone.
+const SILENCE: Duration = Duration::from_secs(30);
+/// A client that does not take a frame for so long is dropped.
+const SEND: Duration = Duration::from_secs(5);
+
+/// Close codes of ours (4000–4999 are for applications).
+mod code {
+    /// RFC 6455, registry: the service restarts; connect again.
+    pub(super) const RESTART: u16 = 1012;
+    /// The session is no longer in force.
+    pub(super) const SESSION_ENDED: u16 = 4401;
+    /// Too many frames, or frames that cannot be read.
+    pub(super) const ABUSE: u16 = 4400;
+    /// The client does not take frames fast enough.
+    pub(super) const SLOW: u16 = 4408;
+}
+
+/// What connections work with.
+#[derive(Clone)]
+pub struct Parts {
+    /// Who follows what.
+    pub live: Live,
+    /// Sessions.
+    pub sessions: Sessions,
+    /// Components.
+    pub upstream: Upstream,
+    /// Cancelled when this replica drains.
+    pub draining: CancellationToken,
+}
+
+/// Why a connection ends.
+enum End {
+    /// The client left or is gone.
+    Gone,
+    /// We close it.
+    Close(u16, &'static str),
+}
+
+struct Customer {
+    token: SecretString,
+    session: Session,
+}
+
+struct Connection {
+    parts: Parts,
+    socket: WebSocket,
+    follower: Follower,
+    channels: HashSet<Channel>,
+    customer: Option<Customer>,
+    /// The wallet as last told, and the sequence it contains.
+    wallet: Option<(i64, Value)>,
+    frames: u32,
+    heard: Instant,
+}
+
+/// Serves a client until it leaves or is closed.
+pub async fn serve(socket: WebSocket, parts: Parts) {
+    let (follower, mut inbox) = parts.live.connect();
+    let mut connection = Connection {
+        parts,
+        socket,
+        follower,
+        channels: HashSet::new(),
+        customer: None,
+        wallet: None,
+        frames: 0,
+        heard: Instant::now(),
+    };
+    let end = connection.run(&mut inbox).await;
+    connection.leave_all();
+    if let End::Close(code, reason) = end {
+        if code == code::RESTART {
+            let _told = connection.send(frame::reconnect()).await;
+        }
+        let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
+        // A client that is too slow for frames may be too slow for this one too.
+        let _closed = timeout(SEND, connection.socket.send(close)).await;
+    }
+}
+
+impl Connection {
+    async fn run(&mut self, inbox: &mut Inbox) -> End {
+        let draining = self.parts.draining.clone();
+        let mut beat = interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let step = tokio::select! {
+                biased;
+                () = draining.cancelled() => Err(End::Close(code::RESTART, "this replica ends: connect again")),
+                () = inbox.slow.cancelled() => Err(End::Close(code::SLOW, "frames were not taken fast enough")),
+                _tick = beat.tick() => self.beat().await,
+                told = inbox.queue.recv() => match told {
+                    Some(told) => self.tell(told).await,
+                    None => Err(End::Gone),
+                },
+                message = self.socket.recv() => match message {
+                    Some(Ok(message)) => self.hear(message).await,
+                    Some(Err(_)) | None => Err(End::Gone),
+                },
+            };
+            if let Err(end) = step {
+                return end;
+            }
+        }
+    }
+
+    async fn beat(&mut self) -> Result<(), End> {
+        self.frames = 0;
+        if self.heard.elapsed() > SILENCE {
+            return Err(End::Gone);
+        }
+        if let Some(customer) = &self.customer {
+            // What cannot be checked now is checked at the next beat.
+            if self.parts.sessions.of(&customer.token).await.is_err_and(|problem| problem.status().is_client_error()) {
+                return Err(End::Close(code::SESSION_ENDED, "the session has ended: log in again"));
+            }
+        }
+        self.deliver(Message::Ping(axum::body::Bytes::new())).await
+    }
+
+    async fn hear(&mut self, message: Message) -> Result<(), End> {
+        self.heard = Instant::now();
+        let text = match message {
+            Message::Text(text) => text,
+            Message::Ping(_) | Message::Pong(_) => return Ok(()),
+            Message::Close(_) => return Err(End::Gone),
+            Message::Binary(_) => return Err(End::Close(code::ABUSE, "send text frames")),
+        };
+        self.frames += 1;
+        if self.frames > MAX_FRAMES {
+            return Err(End::Close(code::ABUSE, "too many frames"));
+        }
+        match serde_json::from_str::<ClientFrame>(&text) {
+            Ok(ClientFrame::Authenticate { token }) => self.authenticate(token.into()).await,
+            Ok(ClientFrame::Subscribe { channel }) => self.subscribe(&channel).await,
+            Ok(ClientFrame::Unsubscribe { channel }) => {
+                if let Some(channel) = Channel::parse(&channel) {
+                    self.leave(&channel);
+                }
+                Ok(())
+            }
+            Err(_) => self.refuse("malformed-frame", "send authenticate, subscribe or unsubscribe as JSON").await,
+        }
+    }
+
+    async fn authenticate(&mut self, token: SecretString) -> Result<(), End> {
+        if self.customer.is_some() || !self.channels.is_empty() {
+            return self.refuse("not-first", "authenticate is the first frame: connect again").await;
+        }
+        match self.parts.sessions.of(&token).await {
+            Ok(session) => {
+                self.customer = Some(Customer { token, session });
+                Ok(())
+            }
+            Err(problem) if problem.status().is_client_error() => {
+                Err(End::Close(code::SESSION_ENDED, "the session is not in force: log in again"))
+            }
+            Err(problem) => self.refuse(problem.code(), "the session cannot be checked now: connect again").await,
+        }
+    }
+
+    async fn subscribe(&mut self, name: &str) -> Result<(), End> {
+        let Some(channel) = Channel::parse(name) else {
+            return self.refuse("unknown-channel", "subscribe to event:{id}, wallet or tickets").await;
+        };
+        if self.channels.contains(&channel) {
+            // Asked again: from a new snapshot on.
+            self.leave(&channel);
+        }
+        if self.channels.len() >= MAX_CHANNELS {
+            return self.refuse("too-many-channels", "unsubscribe from a channel first").await;
+        }
+        let customer = self.customer.as_ref().map(|customer| customer.session.customer_id);
+        match (&channel, customer) {
+            (Channel::Event(id), _) => self.parts.live.follow_event(id, &self.follower),
+            (Channel::Wallet | Channel::Tickets, None) => {
+                return self.refuse("unauthorized", "authenticate in the first frame").await;
+            }
+            (Channel::Wallet, Some(customer)) => self.parts.live.follow_wallet(customer, &self.follower),
+            (Channel::Tickets, Some(customer)) => self.parts.live.follow_tickets(customer, &self.follower),
+        }
+        self.channels.insert(channel.clone());
+        let (Some(customer), Channel::Wallet | Channel::Tickets) = (customer, &channel) else { return Ok(()) };
+        // Following began before this is read, so nothing falls between; what is in both is dropped by its sequence.
+        let path = match channel {
+            Channel::Wallet => format!("/customers/{customer}/wallet"),
+            _ => format!("/tickets?customerId={customer}&limit=20"),
+        };
+        let component = if channel == Channel::Wallet { Component::Account } else { Component::Calculations };
+        match read(&self.parts.upstream.clone(), component, &path).await {
+            Ok(payload) if channel == Channel::Wallet => {
+                let sequence = payload.get("sequence").and_then(Value::as_i64).unwrap_or(0);
+                let frame = frame::snapshot(&channel, sequence, &payload);
+                self.wallet = Some((sequence, payload));
+                self.send(frame).await
+            }
+            Ok(payload) => self.send(frame::snapshot(&channel, 0, &payload)).await,
+            Err(problem) => {
+                self.leave(&channel);
+                self.refuse(problem.code(), "the channel cannot be read now: subscribe again").await
+            }
+        }
+    }
+
+    async fn tell(&mut self, told: Told) -> Result<(), End> {
+        match told {
+            Told::Frame(frame) => self.send(frame).await,
+            Told::Ticket(offset, ticket) if self.channels.contains(&Channel::Tickets) => {
+                self.send(frame::ticket_delta(offset, &ticket)).await
+            }
+            Told::Ledger(entry) => {
+                let Some((sequence, wallet)) = self.wallet.as_mut().filter(|(known, _)| *known < entry.sequence) else {
+                    return Ok(());
+                };
+                *sequence = entry.sequence;
+                let figures = json!({
+                    "currency": entry.currency, "available": entry.available, "held": entry.held, "atStake": entry.at_stake,
+                });
+                replace_figures(wallet, entry.sequence, figures);
+                let frame = frame::wallet_delta(entry.sequence, wallet);
+                self.send(frame).await
+            }
+            Told::Ticket(..) => Ok(()),
+        }
+    }
+
+    fn leave(&mut self, channel: &Channel) {
+        if !self.channels.remove(channel) {
+            return;
+        }
+        let customer = self.customer.as_ref().map(|customer| customer.session.customer_id);
+        match (channel, customer) {
+            (Channel::Event(id), _) => self.parts.live.leave_event(id, &self.follower),
+            (Channel::Wallet, Some(customer)) => {
+                self.parts.live.leave_wallet(customer, &self.follower);
+                self.wallet = None;
+            }
+            (Channel::Tickets, Some(customer)) => self.parts.live.leave_tickets(customer, &self.follower),
+            (Channel::Wallet | Channel::Tickets, None) => {}
+        }
+    }
+
+    fn leave_all(&mut self) {
+        for channel in self.channels.clone() {
+            self.leave(&channel);
+        }
+    }
+
+    async fn refuse(&mut self, code: &str, detail: &str) -> Result<(), End> {
+        self.send(frame::error(code, detail)).await
+    }
+
+    async fn send(&mut self, frame: Utf8Bytes) -> Result<(), End> {
+        self.deliver(Message::Text(frame)).await
+    }
+
+    async fn deliver(&mut self, message: Message) -> Result<(), End> {
+        match timeout(SEND, self.socket.send(message)).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(_)) => Err(End::Gone),
+            Err(_elapsed) => Err(End::Close(code::SLOW, "frames were not taken fast enough")),
+        }
+    }
+}
+
+async fn read(upstream: &Upstream, component: Component, path: &str) -> Result<Value, Problem> {
+    let answer = upstream.ask(Ask::get(component, path)).await?;
+    if answer.status.is_success() {
+        answer.json()
+    } else {
+        Err(Problem::internal(anyhow::anyhow!("{component} answered {} for a channel", answer.status)))
+    }
+}
+
+/// Puts the figures of a currency into the body of `GET /wallet`.
+fn replace_figures(wallet: &mut Value, sequence: i64, figures: Value) {
+    if let Some(own) = wallet.get_mut("sequence") {
+        *own = sequence.into();
+    }
+    let Some(wallets) = wallet.get_mut("wallets").and_then(Value::as_array_mut) else { return };
+    match wallets.iter_mut().find(|known| known.get("currency") == figures.get("currency")) {
+        Some(known) => *known = figures,
+        None => wallets.push(figures),
+    }
+}

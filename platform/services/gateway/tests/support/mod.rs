@@ -1,0 +1,157 @@
+//! Components that answer as the service contract says, and a gateway in front of them.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex};
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::{HeaderMap, StatusCode};
+use paddock_gateway::api::AppState;
+use paddock_gateway::client::Trust;
+use paddock_gateway::upstream::{Addresses, Upstream};
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+pub const ANN: &str = "0190b5a0-0000-7000-8000-000000000001";
+pub const BOB: &str = "0190b5a0-0000-7000-8000-000000000002";
+pub const TOKEN: &str = "token-of-ann";
+
+/// What the fake components have heard, and what they say.
+#[derive(Clone, Default)]
+pub struct Behind {
+    /// Bodies and paths of requests.
+    pub heard: Arc<Mutex<Vec<(String, Value)>>>,
+    /// Whether Ann's session is in force.
+    pub revoked: Arc<Mutex<bool>>,
+}
+
+impl Behind {
+    fn hear(&self, path: impl Into<String>, body: &Value) {
+        self.heard.lock().unwrap().push((path.into(), body.clone()));
+    }
+
+    pub fn last(&self) -> (String, Value) {
+        self.heard.lock().unwrap().last().cloned().unwrap()
+    }
+
+    pub fn count(&self, path: &str) -> usize {
+        self.heard.lock().unwrap().iter().filter(|(heard, _)| heard == path).count()
+    }
+}
+
+async fn session(State(behind): State<Behind>, headers: HeaderMap) -> Response {
+    behind.hear("/sessions/current", &Value::Null);
+    let known = headers.get("authorization").is_some_and(|value| value == format!("Bearer {TOKEN}").as_str());
+    if known && !*behind.revoked.lock().unwrap() {
+        Json(json!({"customerId": ANN, "currency": "EUR", "country": "GB", "state": "active"})).into_response()
+    } else {
+        (StatusCode::UNAUTHORIZED, Json(json!({"status": 401, "code": "unauthorized", "detail": "no"}))).into_response()
+    }
+}
+
+async fn close(State(behind): State<Behind>) -> StatusCode {
+    *behind.revoked.lock().unwrap() = true;
+    StatusCode::NO_CONTENT
+}
+
+async fn log_in(State(behind): State<Behind>, Json(body): Json<Value>) -> Response {
+    behind.hear("/sessions", &body);
+    if body["password"] == "correct horse" {
+        let opened = json!({"token": TOKEN, "customerId": ANN, "expiresAt": "2030-01-01T00:00:00Z"});
+        (StatusCode::CREATED, Json(opened)).into_response()
+    } else {
+        let headers = [("content-type", "application/problem+json")];
+        let body = json!({"status": 401, "code": "credentials-invalid", "detail": "address or password is wrong"});
+        (StatusCode::UNAUTHORIZED, headers, body.to_string()).into_response()
+    }
+}
+
+async fn place(State(behind): State<Behind>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
+    behind.hear("/tickets", &body);
+    (StatusCode::CREATED, Json(json!({"ticketId": ANN, "status": "accepted"})))
+}
+
+async fn ticket(Path(id): Path<String>, Query(query): Query<Value>) -> Response {
+    let owner = query["customerId"].as_str().unwrap_or_default();
+    match id.as_str() {
+        ANN | BOB if owner == id => Json(json!({"ticketId": id, "status": "accepted"})).into_response(),
+        ANN | BOB => StatusCode::NOT_FOUND.into_response(),
+        _ => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+async fn tickets(State(behind): State<Behind>, Query(query): Query<Value>) -> Json<Value> {
+    behind.hear("/tickets?", &query);
+    Json(json!({"tickets": []}))
+}
+
+async fn event(Path(id): Path<String>) -> Json<Value> {
+    Json(json!({
+        "event": {"eventId": id},
+        "lines": [{"marketId": 1, "outcomes": [{"id": "1", "odds": "2.10", "probability": "0.45"}]}],
+        "results": [],
+    }))
+}
+
+fn components(behind: Behind) -> Router {
+    let wallet = json!({"sequence": 3, "wallets": [{"currency": "EUR", "available": "10.00", "held": "0.00", "atStake": "5.00"}]});
+    let routes = Router::new()
+        .route("/sessions", post(log_in))
+        .route("/sessions/current", get(session).delete(close))
+        .route("/customers/{id}/wallet", get(async move || Json(wallet)))
+        .route("/sports", get(async || Json(json!({"sports": []}))))
+        .route(
+            "/events",
+            get(async |State(behind): State<Behind>, Query(query): Query<Value>| {
+                behind.hear("/events?", &query);
+                Json(json!({"events": [], "next": null}))
+            }),
+        )
+        .route("/events/{id}", get(event))
+        .route("/tickets", post(place).get(tickets))
+        .route("/tickets/{id}", get(ticket));
+    Router::new().nest("/internal/v1", routes).with_state(behind)
+}
+
+pub struct Gateway {
+    pub behind: Behind,
+    pub state: AppState,
+    pub draining: CancellationToken,
+}
+
+impl Gateway {
+    pub async fn new() -> Self {
+        Self::limited(1000, 1000, 10).await
+    }
+
+    pub async fn limited(by_ip: u32, by_session: u32, places: usize) -> Self {
+        let _already_there = rustls::crypto::ring::default_provider().install_default();
+        let behind = Behind::default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(axum::serve(listener, components(behind.clone())).into_future());
+        let addresses = Addresses { rates: address.clone(), account: address.clone(), calculations: address };
+        let trust = Trust {
+            proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            country_header: Some(http::HeaderName::from_static("x-country")),
+        };
+        let draining = CancellationToken::new();
+        let limits = (NonZeroU32::new(by_ip).unwrap(), NonZeroU32::new(by_session).unwrap());
+        let state = AppState::new(Upstream::new(addresses).unwrap(), trust, limits, places, draining.clone());
+        Self { behind, state, draining }
+    }
+
+    /// Serves on a port of its own.
+    pub async fn serve(&self) -> SocketAddr {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = paddock_gateway::api::app(self.state.clone());
+        let service = app.into_make_service_with_connect_info::<SocketAddr>();
+        tokio::spawn(axum::serve(listener, service).into_future());
+        address
+    }
+}
