@@ -137,6 +137,6 @@ CREATE TABLE outbox (
     record_key text NOT NULL,
     partition_key text NOT NULL,
     partition integer,
-    value bytea NOT NULL,
+    value bytea,
     created_at timestamptz NOT NULL DEFAULT now()
 );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use paddock_service::{BookHolder, Problem, idempotency};
+use paddock_service::{BookHolder, Gate, Problem, idempotency};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -28,6 +28,9 @@ const ROUND: i64 = 50;
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two looks for old keys.
 const FORGET: Duration = Duration::from_secs(3600);
+
+/// Between two looks at the generation that other replicas have.
+const ANNOUNCE: Duration = Duration::from_secs(1);
 
 /// Everything that acceptance works with. Clones share it.
 #[derive(Clone)]
@@ -137,17 +140,15 @@ impl Acceptance {
     pub async fn advance(&self, id: Uuid, patience: Duration) -> Result<(), StoreError> {
         loop {
             match self.store.step(id).await? {
-                Step::Hold { customer, amount, delay_ms, age_ms } => {
-                    match self.bank.hold(id, customer, amount).await {
-                        Ok(()) if delay_ms == 0 => self.decide(id, true).await?,
-                        Ok(()) => self.store.held(id).await?,
-                        Err(BankError::Refused(code)) => self.reject(id, &code, false).await?,
-                        Err(BankError::Unavailable(_)) if age_ms > HOLD_PATIENCE_MS => {
-                            self.reject(id, Code::AccountUnavailable.into(), true).await?;
-                        }
-                        Err(error) => return self.ask_again(id, &error).await,
+                Step::Hold { customer, amount, delay_ms, age_ms } => match self.bank.hold(id, customer, amount).await {
+                    Ok(()) if delay_ms == 0 => self.decide(id, true).await?,
+                    Ok(()) => self.store.held(id).await?,
+                    Err(BankError::Refused(code)) => self.reject(id, &code, false).await?,
+                    Err(BankError::Unavailable(_)) if age_ms > HOLD_PATIENCE_MS => {
+                        self.reject(id, Code::AccountUnavailable.into(), true).await?;
                     }
-                }
+                    Err(error) => return self.ask_again(id, &error).await,
+                },
                 Step::Decide { in_ms: 0 } => self.decide(id, false).await?,
                 Step::Decide { in_ms } => {
                     let left = Duration::from_millis(u64::try_from(in_ms).unwrap_or(0));
@@ -240,22 +241,24 @@ impl Acceptance {
         Ok(())
     }
 
-    /// Tells the other replicas of each new book, until told to end.
-    pub async fn announce_books(self, end: CancellationToken) -> anyhow::Result<()> {
+    /// Tells the other replicas of each new book, until told to end. The gate is open while no other replica has a newer one:
+    /// behind it nothing can be accepted.
+    pub async fn announce_books(self, gate: Gate, end: CancellationToken) -> anyhow::Result<()> {
         let mut changes = self.book.changes();
         loop {
             let generation = changes.borrow_and_update().as_ref().map(|book| book.generation());
-            if let Some(generation) = generation {
-                while let Err(error) = self.store.book_in_force(generation).await {
-                    tracing::warn!(%error, "the book's generation is announced again");
-                    tokio::select! {
-                        () = tokio::time::sleep(LOOK) => {},
-                        () = end.cancelled() => return Ok(()),
-                    }
+            if let Some(own) = generation {
+                match self.store.book_in_force(own).await {
+                    Ok(highest) if highest > own => gate.close(format!(
+                        "generation {highest} is in force elsewhere, {own} here: PUT a book that is not older"
+                    )),
+                    Ok(_) => gate.open(),
+                    Err(error) => tracing::warn!(%error, "the book's generation is announced again"),
                 }
             }
             tokio::select! {
                 changed = changes.changed() => if changed.is_err() { end.cancelled().await },
+                () = tokio::time::sleep(ANNOUNCE) => {},
                 () = end.cancelled() => return Ok(()),
             }
         }

@@ -115,3 +115,69 @@ fn accept_codes(sent: Result<(), BankError>, fine: &[&str]) -> Result<(), BankEr
         other => other,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::Json;
+    use axum::extract::Path;
+    use axum::routing::post;
+    use http::StatusCode;
+    use paddock_ledger::AccountCode;
+
+    use super::*;
+
+    /// An account that answers holds by their amount and resolutions by the hold.
+    async fn account() -> Account {
+        let _already_there = rustls::crypto::ring::default_provider().install_default();
+        let refusal =
+            |status: StatusCode, code: &str| (status, Json(json!({ "status": status.as_u16(), "code": code })));
+        let create = async move |Json(body): Json<Value>| match body["amount"].as_str() {
+            Some("9.00") => refusal(StatusCode::UNPROCESSABLE_ENTITY, "insufficient-funds"),
+            Some("8.00") => refusal(StatusCode::SERVICE_UNAVAILABLE, "database-unavailable"),
+            Some("7.00") => (StatusCode::CREATED, Json(body)),
+            _ => refusal(StatusCode::BAD_REQUEST, "malformed-body"),
+        };
+        let resolve = async move |Path((hold, how)): Path<(Uuid, String)>, Json(body): Json<Value>| {
+            assert_eq!(body, json!({ "id": resolution(hold, &how) }));
+            let status = if hold.is_nil() { StatusCode::NOT_FOUND } else { StatusCode::CONFLICT };
+            refusal(status, if hold.is_nil() { "hold-not-found" } else { "hold-already-posted" })
+        };
+        let app = axum::Router::new()
+            .route("/internal/v1/transfers", post(create))
+            .route("/internal/v1/transfers/{hold}/{how}", post(resolve));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        Account::new(&base).unwrap()
+    }
+
+    #[tokio::test]
+    async fn refusals_are_answers_and_failures_are_not() {
+        let account = account().await;
+        let hold = async |amount: &str| {
+            account.hold(Uuid::max(), Uuid::nil(), Money::parse(amount, Currency::EUR).unwrap()).await
+        };
+        assert!(hold("7").await.is_ok());
+        assert!(matches!(hold("9").await, Err(BankError::Refused(code)) if code == "insufficient-funds"));
+        assert!(matches!(hold("8").await, Err(BankError::Unavailable(_))));
+        let step = Move {
+            id: Uuid::nil(),
+            from: AccountCode::HouseBets,
+            to: AccountCode::PlayerCash,
+            amount: 700,
+            reason: Reason::BetReturn,
+        };
+        assert!(account.transfer(Uuid::nil(), Currency::EUR, &step).await.is_ok());
+        let gone = Account::new("http://127.0.0.1:1").unwrap();
+        assert!(matches!(gone.post(Uuid::nil()).await, Err(BankError::Unavailable(_))));
+    }
+
+    #[tokio::test]
+    async fn what_is_already_resolved_as_wanted_is_fine() {
+        let account = account().await;
+        assert!(account.post(Uuid::max()).await.is_ok(), "posted by account itself");
+        assert!(matches!(account.void(Uuid::max()).await, Err(BankError::Refused(_))), "posted, not voided");
+        assert!(account.void(Uuid::nil()).await.is_ok(), "no hold was ever made");
+        assert!(matches!(account.post(Uuid::nil()).await, Err(BankError::Refused(_))));
+    }
+}

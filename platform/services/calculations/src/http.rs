@@ -94,7 +94,10 @@ async fn place(
 ) -> Result<(StatusCode, Json<TicketDocument>), Problem> {
     let key = &request.idempotency_key;
     if key.is_empty() || key.len() > 128 || !key.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(Problem::bad_request("idempotency-key-missing", "send an idempotencyKey of 1 to 128 visible characters"));
+        return Err(Problem::bad_request(
+            "idempotency-key-missing",
+            "send an idempotencyKey of 1 to 128 visible characters",
+        ));
     }
     let Answer { ticket, is_new } = acceptance.place(&request).await?;
     let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
@@ -155,7 +158,10 @@ struct DecisionDocument {
     decision: &'static str,
 }
 
-async fn decision(State(acceptance): State<Acceptance>, Path(id): Path<Uuid>) -> Result<Json<DecisionDocument>, Problem> {
+async fn decision(
+    State(acceptance): State<Acceptance>,
+    Path(id): Path<Uuid>,
+) -> Result<Json<DecisionDocument>, Problem> {
     let status = acceptance.store.status(id).await?.ok_or_else(no_ticket)?;
     Ok(Json(DecisionDocument { decision: status.decision() }))
 }

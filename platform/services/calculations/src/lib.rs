@@ -6,10 +6,10 @@ pub mod domain;
 pub mod http;
 pub mod metrics;
 pub mod offer;
-pub mod settlement;
-pub mod store;
 #[cfg(test)]
 mod scenarios;
+pub mod settlement;
+pub mod store;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -52,6 +52,7 @@ async fn serve() -> anyhow::Result<()> {
         metrics: AcceptanceMetrics::register(service.registry())?,
     };
     let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
+    let newest = service.readiness().gate("market-book generation", "not compared with other replicas yet");
     let (producer, end) = (bus.producer()?, service.draining());
     service.spawn("outbox", async move {
         outbox.relay(database, producer, end).await;
@@ -60,6 +61,6 @@ async fn serve() -> anyhow::Result<()> {
     let follow = acceptance.offer.clone().follow(bus, acceptance.store.clone(), gate, service.draining());
     service.spawn("offer", follow);
     service.spawn("tickets", acceptance.clone().resume_forever(service.draining()));
-    service.spawn("market-book", acceptance.clone().announce_books(service.draining()));
+    service.spawn("market-book", acceptance.clone().announce_books(newest, service.draining()));
     service.serve(Apps { http: http::app(acceptance), ..Apps::default() }).await
 }

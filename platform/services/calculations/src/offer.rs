@@ -8,9 +8,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use paddock_events::{
-    CatalogueEvent, Envelope, LineKey, OfferFreshness, OfferLine, OfferMessage, Topic, decode,
-};
+use paddock_events::{CatalogueEvent, Envelope, LineKey, OfferFreshness, OfferLine, OfferMessage, Topic, decode};
 use paddock_service::Gate;
 use paddock_service::kafka::{Bus, Followed, Start};
 use tokio_util::sync::CancellationToken;

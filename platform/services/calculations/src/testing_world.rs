@@ -108,9 +108,7 @@ impl Bank for MemoryBank {
     async fn hold(&self, ticket: Uuid, customer: Uuid, amount: Money) -> Result<(), BankError> {
         let (debit, credit) = (AccountId::cash(customer), AccountId::HOUSE_BETS);
         let kind = Kind::Hold { debit, credit, amount, expires_at: None };
-        self.call(|inner| {
-            inner.ledger.apply(Transfer { id: ticket, kind, reason: Reason::BetStake }, 0).map(|_| ())
-        })
+        self.call(|inner| inner.ledger.apply(Transfer { id: ticket, kind, reason: Reason::BetStake }, 0).map(|_| ()))
     }
 
     async fn post(&self, ticket: Uuid) -> Result<(), BankError> {

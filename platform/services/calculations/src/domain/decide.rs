@@ -289,7 +289,8 @@ mod tests {
             Err(Code::CurrencyNotOffered)
         );
         assert_eq!(
-            decide(&testing::single("1.00", "2.10"), None, &book, asking(OddsChange::None), None).map(|terms| terms.odds),
+            decide(&testing::single("1.00", "2.10"), None, &book, asking(OddsChange::None), None)
+                .map(|terms| terms.odds),
             Err(Code::UnknownSelection)
         );
         let empty = paddock_market_book::compile(1, Vec::new()).0;

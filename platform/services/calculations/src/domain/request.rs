@@ -210,8 +210,8 @@ impl TicketRequest {
             return Err(Malformed::Bets);
         }
         let singles = self.bets.iter().map(|bet| bet.understand(wallet)).collect::<Result<Vec<_>, _>>()?;
-        let total = Money::checked_sum(wallet, singles.iter().map(|single| single.stake))
-            .map_err(|_| Malformed::TooLarge)?;
+        let total =
+            Money::checked_sum(wallet, singles.iter().map(|single| single.stake)).map_err(|_| Malformed::TooLarge)?;
         Ok((singles, total))
     }
 }

@@ -78,10 +78,7 @@ impl Store {
         Ok(match (status, text("hold")?.as_str()) {
             (Status::Received, _) => Step::Hold {
                 customer: row.try_get("customer_id")?,
-                amount: Money::from_minor(
-                    row.try_get("total_stake")?,
-                    parse(id, "currency", &text("currency")?)?,
-                ),
+                amount: Money::from_minor(row.try_get("total_stake")?, parse(id, "currency", &text("currency")?)?),
                 delay_ms: row.try_get("delay_ms")?,
                 age_ms: row.try_get("age_ms")?,
             },
@@ -185,7 +182,8 @@ impl Store {
         let is_due = row.map(|row| row.try_get::<bool, _>("due")).transpose()?.unwrap_or(false);
         let ticket = load(&mut tx, id).await?.filter(|_| is_due);
         let Some(ticket) = ticket else { return Ok(Decided::NotNow) };
-        let generation: i64 = sqlx::query_scalar("SELECT generation FROM market_book FOR SHARE").fetch_one(&mut *tx).await?;
+        let generation: i64 =
+            sqlx::query_scalar("SELECT generation FROM market_book FOR SHARE").fetch_one(&mut *tx).await?;
         if u64::try_from(generation).is_ok_and(|newest| newest > book.generation()) {
             return Err(StoreError::BookBehind(generation));
         }
@@ -201,8 +199,11 @@ impl Store {
             let verdict = decide(&single, offered.as_ref(), book, asking, Some(seen));
             verdicts.push((single, offered, verdict));
         }
-        let exposures =
-            if verdicts.iter().all(|(_, _, verdict)| verdict.is_ok()) { reserve(&mut tx, &mut verdicts).await? } else { BTreeMap::new() };
+        let exposures = if verdicts.iter().all(|(_, _, verdict)| verdict.is_ok()) {
+            reserve(&mut tx, &mut verdicts).await?
+        } else {
+            BTreeMap::new()
+        };
         let certificate = certificate(&ticket, book, now, &verdicts, &exposures);
         let refused = verdicts.iter().find_map(|(_, _, verdict)| verdict.as_ref().err().copied());
         if refused.is_none() {

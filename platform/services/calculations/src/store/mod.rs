@@ -11,8 +11,8 @@ use paddock_service::postgres::Database;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
-pub use accept::{Decided, Step};
 pub(crate) use accept::offered;
+pub use accept::{Decided, Step};
 pub use place::{NewTicket, Placed};
 pub use settle::{Due, Intent, OpenSettlement};
 pub use ticket::{Bet, Selection, Status, Ticket};
@@ -68,7 +68,9 @@ impl From<StoreError> for paddock_service::Problem {
         match error {
             StoreError::Database(error) => error.into(),
             StoreError::Outbox(error) => error.into(),
-            StoreError::BookBehind(_) => Self::unavailable("market-book-behind", "try again in a moment").caused_by(error),
+            StoreError::BookBehind(_) => {
+                Self::unavailable("market-book-behind", "try again in a moment").caused_by(error)
+            }
             StoreError::Unreadable { .. } | StoreError::Money(_) => Self::internal(error),
         }
     }
@@ -113,13 +115,16 @@ impl Store {
         Ok(())
     }
 
-    /// Tells every replica that a generation of the market book is in force.
-    pub async fn book_in_force(&self, generation: u64) -> Result<(), StoreError> {
-        sqlx::query("UPDATE market_book SET generation = $1 WHERE generation < $1")
-            .bind(i64::try_from(generation).unwrap_or(i64::MAX))
-            .execute(&self.pool())
-            .await?;
-        Ok(())
+    /// Tells every replica that a generation of the market book is in force; returns the highest that any has.
+    pub async fn book_in_force(&self, generation: u64) -> Result<u64, StoreError> {
+        let highest: i64 = sqlx::query_scalar(
+            "WITH raised AS (UPDATE market_book SET generation = $1 WHERE generation < $1 RETURNING generation)
+             SELECT coalesce((SELECT generation FROM raised), generation) FROM market_book",
+        )
+        .bind(i64::try_from(generation).unwrap_or(i64::MAX))
+        .fetch_one(&self.pool())
+        .await?;
+        Ok(u64::try_from(highest).unwrap_or(0))
     }
 
     /// Forgets idempotency keys after 30 days.

@@ -79,9 +79,7 @@ impl Store {
             .bind(keys)
             .fetch_all(&self.pool())
             .await?;
-        rows.iter()
-            .map(|row| Ok((row.try_get("key")?, (row.try_get("sequence")?, row.try_get("status")?))))
-            .collect()
+        rows.iter().map(|row| Ok((row.try_get("key")?, (row.try_get("sequence")?, row.try_get("status")?)))).collect()
     }
 
     /// Stores a ticket with its key, or finds the one that the key stands for. All bets or none: one refused bet rejects it.
@@ -142,15 +140,17 @@ async fn insert_bet(
 ) -> Result<(), StoreError> {
     let id = Uuid::new_v5(&ticket, format!("bet/{position}").as_bytes());
     let code = found.as_ref().err().map(ToString::to_string);
-    sqlx::query("INSERT INTO bet (id, ticket_id, position, stake, potential_payout, code) VALUES ($1, $2, $3, $4, $5, $6)")
-        .bind(id)
-        .bind(ticket)
-        .bind(position)
-        .bind(bet.stake.minor())
-        .bind(found.as_ref().map_or(0, |(_, payout)| payout.minor()))
-        .bind(&code)
-        .execute(&mut *connection)
-        .await?;
+    sqlx::query(
+        "INSERT INTO bet (id, ticket_id, position, stake, potential_payout, code) VALUES ($1, $2, $3, $4, $5, $6)",
+    )
+    .bind(id)
+    .bind(ticket)
+    .bind(position)
+    .bind(bet.stake.minor())
+    .bind(found.as_ref().map_or(0, |(_, payout)| payout.minor()))
+    .bind(&code)
+    .execute(&mut *connection)
+    .await?;
     let seen = found.as_ref().ok().map(|(seen, _)| *seen);
     sqlx::query(
         "INSERT INTO selection (bet_id, position, line_key, event_id, market_id, specifiers, outcome_id, asked_odds, odds,
