@@ -1,0 +1,399 @@
+//! BettingServices and Markets on a real API server with the real Deployment, Job and autoscaler controllers; pods become Ready
+//! without running.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test: its failure is the message"
+)]
+
+use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
+use paddock_cluster::apiserver::Apiserver;
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Market};
+use paddock_operator::controllers::{self, Ctx, Kind as _, Outcome};
+use paddock_operator::kube::ChildKind;
+use paddock_operator::settings::Settings;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const NAMESPACE: &str = "acme-prod";
+const PATIENCE: Duration = Duration::from_secs(120);
+
+struct World {
+    server: Apiserver,
+    client: Client,
+    ctx: Arc<Ctx>,
+    stop: CancellationToken,
+}
+
+impl World {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let server = Apiserver::builder().fake_nodes(1).start().await.expect("an API server");
+        for crd in paddock_crds::all() {
+            server.apply(&serde_json::to_string(&crd).unwrap()).await.unwrap();
+            let name = format!("crd/{}", crd.name_any());
+            server.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", &name]).await.unwrap();
+        }
+        let client = server.client().await.unwrap();
+        let labels = json!({
+            "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
+        });
+        let world_objects = [
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "paddock-system"}}),
+            json!({
+                "apiVersion": "paddock.bet/v1alpha1", "kind": "Tenant", "metadata": {"name": "acme"},
+                "spec": {
+                    "displayName": "Acme", "licences": [{"name": "mga-1", "jurisdiction": "MT"}], "currencies": ["EUR"],
+                    "environments": [{
+                        "name": "prod", "class": "Production", "release": "r",
+                        "databaseClasses": [
+                            {"engine": "PostgreSQL", "className": "pg"}, {"engine": "Kafka", "className": "bus"}
+                        ]
+                    }]
+                }
+            }),
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}),
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "stringData": {"token": "t"},
+                "metadata": {"name": "paddock-control", "namespace": NAMESPACE, "labels": labels}
+            }),
+        ];
+        for object in world_objects {
+            server.apply(&object.to_string()).await.unwrap();
+        }
+        let ctx = Ctx::detached(client.clone(), Settings::default()).unwrap();
+        let ctx = Arc::new(Ctx { cache: paddock_operator::kube::Cache::new(), ..ctx });
+        let stop = CancellationToken::new();
+        ctx.cache.start(&client, "paddock-system", &ctx.metrics, &ctx.events, &stop);
+        ctx.cache.watch_secrets(NAMESPACE);
+        tokio::spawn(controllers::betting_service::start(ctx.clone(), stop.clone()));
+        tokio::spawn(controllers::market::start(ctx.clone(), stop.clone()));
+        Self { server, client, ctx, stop }
+    }
+
+    fn services(&self) -> Api<BettingService> {
+        Api::namespaced(self.client.clone(), NAMESPACE)
+    }
+
+    fn api(&self, kind: ChildKind) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), NAMESPACE, &kind.api_resource())
+    }
+
+    async fn service(&self, name: &str, more: Value) {
+        let mut spec = json!({
+            "component": name, "version": "1.0",
+            "image": "r.example/p@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+            "ports": [{"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}],
+            "resources": {"requests": {"cpu": "0.1", "memory": "64Mi"}},
+            "replicas": {"min": 2, "max": 2},
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        let object = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec
+        });
+        self.server.apply(&object.to_string()).await.unwrap();
+    }
+
+    /// Polls the API server until a service's status is as wanted.
+    async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let poll = async {
+            loop {
+                let object = serde_json::to_value(self.services().get(name).await.unwrap()).unwrap();
+                let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+                if current && wanted(&object["status"]) {
+                    return object["status"].clone();
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, poll).await {
+            Ok(status) => status,
+            Err(_) => {
+                let all = self.server.kubectl(&["get", "all,bsvc,dbc,controllerrevision", "-n", NAMESPACE, "-o", "wide"]).await;
+                panic!("{name} never was {what}: {:#}\n{}", json!(self.services().get(name).await.unwrap().status), all.unwrap());
+            }
+        }
+    }
+
+    async fn settled(&self, name: &str) -> Value {
+        self.until(name, "settled", |status| {
+            condition(status, "Ready") == "True"
+                && status["revision"] == status["stableRevision"]
+                && condition(status, "Reconciling").is_empty()
+        })
+        .await
+    }
+
+    /// Writes so far: applies that changed something, and statuses.
+    fn writes(&self) -> u64 {
+        let applies = ["created", "configured", "drift_removed", "unsettled", "failed"];
+        let kinds = ["ConfigMap", "Service", "ServiceAccount", "Deployment", "ControllerRevision", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Job"];
+        let applied: u64 = kinds
+            .iter()
+            .flat_map(|kind| applies.iter().map(move |result| self.ctx.metrics.applies.with_label_values(&[kind, result]).get()))
+            .sum();
+        let written: u64 = ["BettingService", "Market"]
+            .iter()
+            .map(|kind| self.ctx.metrics.status_writes.with_label_values(&[kind, "written"]).get())
+            .sum();
+        applied + written
+    }
+}
+
+fn condition(status: &Value, type_: &str) -> String {
+    let found = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_);
+    found.and_then(|condition| condition["status"].as_str()).unwrap_or_default().to_owned()
+}
+
+fn reason(status: &Value, type_: &str) -> String {
+    let found = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_);
+    found.and_then(|condition| condition["reason"].as_str()).unwrap_or_default().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn services_roll_out_scale_suspend_and_rest() {
+    let world = World::start().await;
+
+    // A first revision.
+    world.service("rates", json!({})).await;
+    let first = world.settled("rates").await;
+    assert_eq!((&first["summary"], &first["stableVersion"]), (&json!("2/2"), &json!("1.0")));
+    let old = format!("rates-{}", first["revision"].as_str().unwrap());
+    for kind in [ChildKind::Deployment, ChildKind::ConfigMap, ChildKind::ControllerRevision, ChildKind::PodDisruptionBudget] {
+        assert!(world.api(kind).get_opt(&old).await.unwrap().is_some(), "{kind}");
+    }
+
+    // At rest another look writes nothing, and nothing that we applied is kept in another form.
+    let before = world.writes();
+    for _ in 0..3 {
+        let object = world.ctx.cache.get::<BettingService>(Some(NAMESPACE), "rates").unwrap();
+        assert_eq!(BettingService::reconcile(object, world.ctx.clone()).await.unwrap(), Outcome::Done);
+    }
+    assert_eq!(world.writes(), before);
+
+    // Another release: never fewer ready pods than before, and the old one ends at zero.
+    world.service("rates", json!({"config": {"LOG_LEVEL": "debug"}, "version": "2.0"})).await;
+    let watch = async {
+        loop {
+            let pods = world.api(ChildKind::Deployment).list(&Default::default()).await.unwrap();
+            let ready: i64 = pods.items.iter().filter_map(|it| it.data.pointer("/status/readyReplicas")?.as_i64()).sum();
+            assert!(ready >= 2, "{ready} pods serve");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let second = tokio::select! {
+        () = watch => unreachable!(),
+        status = world.until("rates", "on version 2", |status| status["stableVersion"] == "2.0") => status,
+    };
+    let now = format!("rates-{}", second["revision"].as_str().unwrap());
+    assert_ne!(now, old);
+    let gone = async {
+        while world.api(ChildKind::Deployment).get(&old).await.unwrap().data["spec"]["replicas"] != json!(0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the old revision goes to zero");
+    world.settled("rates").await;
+
+    // An autoscaler takes the size over without a restart or a reset.
+    world.service("rates", json!({"config": {"LOG_LEVEL": "debug"}, "version": "2.0", "replicas": {"min": 2, "max": 5}})).await;
+    world.settled("rates").await;
+    let autoscaler = world.api(ChildKind::HorizontalPodAutoscaler).get(&now).await.unwrap();
+    assert_eq!(autoscaler.data["spec"]["maxReplicas"], json!(5));
+    let scale = json!({"spec": {"replicas": 4}});
+    let params = PatchParams { field_manager: Some("autoscaler".into()), ..PatchParams::default() };
+    world.api(ChildKind::Deployment).patch(&now, &params, &Patch::Merge(&scale)).await.unwrap();
+    world.until("rates", "at 4", |status| status["summary"] == "4/4").await;
+    assert_eq!(world.api(ChildKind::Deployment).get(&now).await.unwrap().data["spec"]["replicas"], json!(4));
+
+    // The next revision starts as large as the one that serves.
+    world.service("rates", json!({"config": {"LOG_LEVEL": "trace"}, "version": "3.0", "replicas": {"min": 2, "max": 5}})).await;
+    world.until("rates", "on version 3 with 4 pods", |status| status["stableVersion"] == "3.0" && status["summary"] == "4/4").await;
+
+    // Somebody's sidecar is taken out again.
+    let third = world.settled("rates").await;
+    let now = format!("rates-{}", third["revision"].as_str().unwrap());
+    let sidecar = json!({"spec": {"template": {"spec": {"containers": [{"name": "spy", "image": "r.example/spy"}]}}}});
+    let params = PatchParams { field_manager: Some("someone".into()), ..PatchParams::default() };
+    world.api(ChildKind::Deployment).patch(&now, &params, &Patch::Strategic(&sidecar)).await.unwrap();
+    let clean = async {
+        loop {
+            let live = world.api(ChildKind::Deployment).get(&now).await.unwrap();
+            if live.data["spec"]["template"]["spec"]["containers"].as_array().unwrap().len() == 1 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, clean).await.expect("the sidecar goes");
+
+    // Suspended, and back.
+    world.service("rates", json!({"config": {"LOG_LEVEL": "trace"}, "version": "3.0", "suspended": true})).await;
+    let status = world.until("rates", "suspended", |status| reason(status, "Ready") == "Suspended").await;
+    assert_eq!(condition(&status, "Ready"), "False");
+    let empty = async {
+        while world.api(ChildKind::Deployment).get(&now).await.unwrap().data["spec"]["replicas"] != json!(0) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, empty).await.expect("no pods");
+    world.service("rates", json!({"config": {"LOG_LEVEL": "trace"}, "version": "3.0"})).await;
+    world.settled("rates").await;
+
+    claims_and_migrations(&world).await;
+    markets(&world).await;
+
+    // Everything together rests.
+    let before = quiet(&world).await;
+    for object in world.ctx.cache.list_in::<BettingService>(NAMESPACE) {
+        BettingService::reconcile(object, world.ctx.clone()).await.unwrap();
+    }
+    assert_eq!(world.writes(), before);
+    assert_eq!(world.ctx.metrics.applies.with_label_values(&["Deployment", "unsettled"]).get(), 0);
+    world.stop.cancel();
+}
+
+/// The number of writes once it has not moved for two seconds.
+async fn quiet(world: &World) -> u64 {
+    let watch = async {
+        let mut last = (world.writes(), tokio::time::Instant::now());
+        while last.1.elapsed() < Duration::from_secs(2) {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            if world.writes() != last.0 {
+                last = (world.writes(), tokio::time::Instant::now());
+            }
+        }
+        last.0
+    };
+    tokio::time::timeout(PATIENCE, watch).await.expect("it comes to rest")
+}
+
+async fn claims_and_migrations(world: &World) {
+    let needs = json!([
+        {"name": "db", "engine": "PostgreSQL"},
+        {"name": "bus", "engine": "Kafka", "claim": "bus", "topics": {"write": [{"name": "ledger", "partitions": 6}], "read": []}}
+    ]);
+    let migrations = json!({"need": "db", "expand": {"command": ["/paddock-account", "migrate"]}});
+    world.service("account", json!({"needs": needs, "migrations": migrations})).await;
+    world
+        .service("gateway", json!({"needs": [{"name": "bus", "engine": "Kafka", "claim": "bus", "topics": {"write": [], "read": ["ledger"]}}]}))
+        .await;
+    world.until("account", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    world.until("gateway", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let bus = claims.get("bus").await.unwrap();
+    let mut roles: Vec<_> = bus.spec.roles.iter().map(|role| role.name.as_str()).collect();
+    roles.sort_unstable();
+    assert_eq!(roles, ["account", "gateway"], "each service keeps its own role on a shared claim");
+    assert_eq!(bus.spec.kafka.as_ref().unwrap().topics[0].partitions, 6);
+    assert_eq!(bus.metadata.owner_references, None);
+    let before = world.ctx.cache.get::<DatabaseClaim>(Some(NAMESPACE), "bus").unwrap().metadata.resource_version.clone();
+
+    // What the DatabaseClaim controller does.
+    for (claim, secrets) in [("bus", vec!["bus-account", "bus-gateway"]), ("account-db", vec!["account-db-account", "account-db-migrate"])] {
+        for secret in secrets {
+            let object = json!({
+                "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
+                "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
+                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
+                }}
+            });
+            world.server.apply(&object.to_string()).await.unwrap();
+        }
+        let bound = json!({"status": {"conditions": [{
+            "type": "Bound", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
+        }]}});
+        claims.patch_status(claim, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
+    }
+    assert_eq!(claims.get("bus").await.unwrap().metadata.generation, bus.metadata.generation, "{before:?}");
+    world.settled("gateway").await;
+    // The migration ends before the first pod starts.
+    let done = world.settled("account").await;
+    assert_eq!(condition(&done, "MigrationsApplied"), "True");
+    let jobs = world.api(ChildKind::Job).list(&Default::default()).await.unwrap();
+    assert_eq!(jobs.items.len(), 1);
+    let name = jobs.items[0].name_any();
+    let started = format!("account-{}", done["revision"].as_str().unwrap());
+    let started = world.api(ChildKind::Deployment).get(&started).await.unwrap().metadata.creation_timestamp.unwrap();
+    let ended = jobs.items[0].data["status"]["completionTime"].as_str().unwrap().to_owned();
+    assert!(ended.parse::<k8s_openapi::jiff::Timestamp>().unwrap() <= started.0, "{ended} {started:?}");
+
+    // The record outlives the Job: it is not run again.
+    world.server.kubectl(&["delete", "job", &name, "-n", NAMESPACE, "--wait=true"]).await.unwrap();
+    quiet(world).await;
+    assert_eq!(world.api(ChildKind::Job).list(&Default::default()).await.unwrap().items.len(), 0);
+    world.settled("account").await;
+}
+
+async fn markets(world: &World) {
+    let book = || async {
+        let object = world.api(ChildKind::ConfigMap).get_opt("market-book").await.unwrap()?;
+        serde_json::from_str::<Value>(object.data["data"]["book.json"].as_str()?).ok()
+    };
+    let empty = book().await.expect("an environment without Markets has an empty book");
+    assert_eq!((empty["rules"].as_array().map(Vec::len), &empty["generation"]), (Some(0), &json!(1)));
+    let market = |name: &str, more: Value| {
+        let mut spec = json!({
+            "sport": "soccer", "marketType": "match-result",
+            "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}},
+            "limits": [{"currency": "EUR", "minStake": "0.10", "maxStake": "500.00", "maxPayout": "10000.00", "liability": "50000.00"}],
+        });
+        spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "Market", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}).to_string()
+    };
+    let api: Api<Market> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let until = |name: &'static str, wanted: fn(&Value) -> bool| {
+        let api = api.clone();
+        async move {
+            let poll = async {
+                loop {
+                    let object = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
+                    if object["status"]["observedGeneration"] == object["metadata"]["generation"] && wanted(&object["status"]) {
+                        return object["status"].clone();
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("market {name}"))
+        }
+    };
+    world.server.apply(&market("results", json!({}))).await.unwrap();
+    let status = until("results", |status| condition(status, "Ready") == "True").await;
+    assert_eq!(status["book"], json!({"generation": 2, "acknowledged": 2}));
+    world.server.apply(&market("strange", json!({"margin": {"method": "Shin", "overround": {"preMatch": "0.02", "live": "0.02"}}}))).await.unwrap();
+    let status = until("strange", |status| condition(status, "Accepted") == "False").await;
+    assert_eq!(reason(&status, "Accepted"), "Overlap");
+    assert_eq!(book().await.unwrap()["generation"], json!(2), "a refused rule changes no book");
+    let began = std::time::Instant::now();
+    world.server.apply(&market("results", json!({"state": "Suspended"}))).await.unwrap();
+    until("results", |status| condition(status, "Suspended") == "True" && condition(status, "Ready") == "True").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    world.server.kubectl(&["delete", "market", "results", "strange", "-n", NAMESPACE]).await.unwrap();
+    let gone = async {
+        while book().await.unwrap()["rules"] != json!([]) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the book follows a deletion");
+    // A lost ConfigMap comes back with a generation that pods take.
+    world.server.apply(&market("results", json!({}))).await.unwrap();
+    let before = until("results", |status| condition(status, "Ready") == "True").await["book"]["generation"].as_i64().unwrap();
+    world.server.kubectl(&["delete", "configmap", "market-book", "-n", NAMESPACE]).await.unwrap();
+    let back = async {
+        loop {
+            if let Some(found) = book().await {
+                return found["generation"].as_i64().unwrap();
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    let after = tokio::time::timeout(PATIENCE, back).await.expect("the book comes back");
+    assert!(after >= before, "{after} {before}");
+}
