@@ -113,6 +113,11 @@ impl Leadership {
         self.fence().is_ok()
     }
 
+    #[cfg(test)]
+    pub(crate) fn seen_holder(&self, holder: Option<&str>) {
+        self.state().holder = holder.map(Into::into);
+    }
+
     /// Who holds the lease as far as we know; `None` if nobody does.
     pub fn holder(&self) -> Option<String> {
         self.state().holder.clone()
@@ -304,3 +309,6 @@ fn epoch(lease: &Lease) -> u64 {
 fn jittered(time: Duration) -> Duration {
     time + time.mul_f64(rand::random::<f64>() / 5.0)
 }
+
+#[cfg(test)]
+mod tests;

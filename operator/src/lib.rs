@@ -2,8 +2,14 @@
 
 pub mod cli;
 pub mod controllers;
+pub mod database;
 pub mod fault;
+pub mod http;
 pub mod kube;
 pub mod leader;
 pub mod metrics;
+pub mod rbac;
+pub mod readiness;
+pub mod rollout;
 pub mod settings;
+pub mod telemetry;

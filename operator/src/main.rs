@@ -1,3 +1,102 @@
-//! The Paddock operator.
+//! The Paddock operator: one process that leads, any number that stand by.
 
-fn main() {}
+use anyhow::Context as _;
+use clap::Parser as _;
+use paddock_operator::{
+    cli::Cli,
+    controllers::{self, Ctx, States},
+    http::{App, router},
+    kube::{Cache, Events, client},
+    leader::{Elector, End, Leadership, Timing},
+    metrics::Metrics,
+    readiness::Readiness,
+    settings::Settings,
+    telemetry::Telemetry,
+};
+use std::{process::ExitCode, sync::Arc, time::Duration};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+fn main() -> ExitCode {
+    let settings = Cli::parse().settings;
+    // Two crates with different providers would panic at the first connection: there is one, chosen here.
+    let provider = rustls::crypto::ring::default_provider().install_default();
+    let telemetry = Telemetry::install(&settings.log, settings.otlp_endpoint.as_deref());
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let (Ok(()), Ok(telemetry), Ok(runtime)) = (provider, &telemetry, runtime) else {
+        use std::io::Write as _;
+        let reason = telemetry.err().map_or_else(|| "the process cannot be set up".to_owned(), |error| format!("{error:#}"));
+        let _ = writeln!(std::io::stderr(), "paddock-operator: {reason}");
+        return ExitCode::from(2);
+    };
+    let result = runtime.block_on(operate(settings, telemetry.clone()));
+    if let Err(error) = &result {
+        tracing::error!(error = format!("{error:#}"), "the operator ends");
+    }
+    telemetry.flush();
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if result.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()> {
+    let stop = CancellationToken::new();
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let asked = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+        asked.cancel();
+    });
+
+    let metrics = Arc::new(Metrics::new()?);
+    let (cache, leader, states) = (Cache::new(), Leadership::new(), States::default());
+    let readiness = Readiness::new(cache.clone(), leader.clone());
+    let listener = tokio::net::TcpListener::bind(settings.http).await;
+    let listener = listener.with_context(|| format!("cannot listen on {}: choose another --http", settings.http))?;
+    let app = App { metrics: metrics.clone(), readiness: readiness.clone(), leader: leader.clone(), states: states.clone(), telemetry };
+    tokio::spawn(async move { axum::serve(listener, router(app)).await });
+
+    let config = kube::Config::infer().await.context("no way to the apiserver: run in a cluster or set KUBECONFIG")?;
+    let client = client::build(config, &metrics)?;
+    let events = Events::new(client.clone(), &settings.pod_name, metrics.clone());
+    readiness.wait_definitions(&client, &metrics, &stop).await;
+    // A standby fills its cache too, so that it can take over at once. The watches end with the process.
+    cache.start(&client, &settings.operator_namespace, &metrics, &events, &CancellationToken::new());
+    readiness.wait_rights(&client, &settings.operator_namespace, &metrics, &stop).await;
+
+    let me = format!("{}_{}", settings.pod_name, uuid::Uuid::now_v7());
+    let mut elector =
+        Elector::new(client.clone(), &settings.operator_namespace, &settings.lease, &me, Timing::default(), leader.clone());
+    let Some(epoch) = elector.acquire(&stop).await else { return Ok(()) };
+    tracing::info!(epoch, holder = me, "leading");
+    let ctx = Arc::new(Ctx { client, settings: Arc::new(settings), cache, events, metrics, leader, states });
+    let resign = CancellationToken::new();
+    let result = {
+        let mut hold = std::pin::pin!(elector.hold(&resign));
+        let result = tokio::select! {
+            // Everything of ours ends with the process, at once: nothing may be written any more (rule O5).
+            _ = &mut hold => anyhow::bail!("the lease was lost: another replica leads"),
+            result = work(&ctx, &readiness, &stop) => result,
+        };
+        resign.cancel();
+        // A renewal under way comes to its end, so that the release knows the lease's version.
+        anyhow::ensure!(hold.await == End::Stopped, "the lease was lost while stopping");
+        result
+    };
+    elector.release().await;
+    result
+}
+
+/// Runs the controllers until `stop`, then lets what runs come to its end.
+async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut controllers = controllers::start(ctx, stop);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = controllers.join_next() => anyhow::bail!("a controller ended by itself: this is a defect"),
+    }
+    readiness.stopping();
+    let drained = async { while controllers.join_next().await.is_some() {} };
+    if tokio::time::timeout(ctx.settings.drain, drained).await.is_err() {
+        tracing::warn!("reconciles are cut off: the next leader does them again");
+    }
+    Ok(())
+}

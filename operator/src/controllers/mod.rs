@@ -3,6 +3,13 @@
 mod queue;
 mod run;
 
+pub mod betting_service;
+pub mod database_claim;
+pub mod database_class;
+pub mod market;
+pub mod release;
+pub mod tenant;
+
 pub use crate::fault::{Category, Fault};
 pub use run::{States, run};
 
@@ -16,6 +23,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 /// What every reconcile may use.
 pub struct Ctx {
@@ -83,6 +92,18 @@ pub trait Kind: Typed {
     fn report(object: &Self, ctx: &Ctx, fault: &Fault) -> impl Future<Output = Result<(), Fault>> + Send {
         report_fault(object, ctx, fault)
     }
+}
+
+/// Starts every controller. Each ends after `stop`, when its running reconciles are through.
+pub fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
+    let mut controllers = JoinSet::new();
+    controllers.spawn(tenant::start(ctx.clone(), stop.clone()));
+    controllers.spawn(release::start(ctx.clone(), stop.clone()));
+    controllers.spawn(betting_service::start(ctx.clone(), stop.clone()));
+    controllers.spawn(market::start(ctx.clone(), stop.clone()));
+    controllers.spawn(database_class::start(ctx.clone(), stop.clone()));
+    controllers.spawn(database_claim::start(ctx.clone(), stop.clone()));
+    controllers
 }
 
 async fn report_fault<K: Kind>(object: &K, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {

@@ -258,3 +258,6 @@ async fn tell<K: Kind>(ctx: &Ctx, object: &K, fault: &Fault, before: Option<&Tol
         ctx.events.warning(object, fault.category.as_str(), "Reconcile", fault.message.clone()).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -160,3 +160,6 @@ fn key_of(desired: &Value) -> Result<ObjectKey, Fault> {
     }
     Ok(ObjectKey::new(kind, namespace, name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -73,6 +73,9 @@ impl Cache {
         add(TypeId::of::<v1alpha1::Market>(), boxed::<v1alpha1::Market>());
         add(TypeId::of::<v1alpha1::DatabaseClass>(), boxed::<v1alpha1::DatabaseClass>());
         add(TypeId::of::<v1alpha1::DatabaseClaim>(), boxed::<v1alpha1::DatabaseClaim>());
+        // The loop of the controllers is tested over a kind without rules of its own.
+        #[cfg(test)]
+        add(TypeId::of::<k8s_openapi::api::core::v1::ConfigMap>(), boxed::<k8s_openapi::api::core::v1::ConfigMap>());
         let children = ChildKind::watched().map(|kind| (kind, Arc::default())).collect();
         Self {
             inner: Arc::new(Inner {

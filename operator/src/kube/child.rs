@@ -12,7 +12,6 @@ pub enum ChildKind {
     LimitRange,
     NetworkPolicy,
     ServiceAccount,
-    Role,
     RoleBinding,
     ConfigMap,
     /// Watched by environment namespace only, never cluster-wide (rule O7).
@@ -41,7 +40,6 @@ impl ChildKind {
             Self::LimitRange => ("", "v1", "limitranges"),
             Self::NetworkPolicy => ("networking.k8s.io", "v1", "networkpolicies"),
             Self::ServiceAccount => ("", "v1", "serviceaccounts"),
-            Self::Role => ("rbac.authorization.k8s.io", "v1", "roles"),
             Self::RoleBinding => ("rbac.authorization.k8s.io", "v1", "rolebindings"),
             Self::ConfigMap => ("", "v1", "configmaps"),
             Self::Secret => ("", "v1", "secrets"),

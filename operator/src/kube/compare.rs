@@ -285,3 +285,6 @@ fn collect_drift(
         path.pop();
     }
 }
+
+#[cfg(test)]
+mod tests;

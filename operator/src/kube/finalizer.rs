@@ -68,7 +68,7 @@ async fn patch<K: Typed>(ctx: &Ctx, object: &K, operation: Value) -> Result<(), 
             }
             Ok(())
         }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
         Err(error) => Err(Fault::of_request(&format!("writing the finalizer of {kind} {name}"), error)),
     }
 }

@@ -42,7 +42,7 @@ pub async fn prune(
                     ctx.metrics.pruned.with_label_values(&[kind.as_str()]).inc();
                     deleted += 1;
                 }
-                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                Err(kube::Error::Api(status)) if status.code == 404 => {}
                 Err(error) => return Err(Fault::of_request(&format!("deleting {key}"), error)),
             }
         }

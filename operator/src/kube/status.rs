@@ -49,7 +49,7 @@ pub async fn write_status<K: Typed>(ctx: &Ctx, object: &K, status: Value) -> Res
             }
             Ok(())
         }
-        Err(kube::Error::Api(answer)) if answer.is_not_found() => Ok(()),
+        Err(kube::Error::Api(answer)) if answer.code == 404 => Ok(()),
         Err(error) => {
             count("failed");
             Err(Fault::of_request(&format!("writing the status of {kind} {name}"), error))
