@@ -11,11 +11,14 @@ use crate::database::{DatabaseError, Holding, Observed, Plan};
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use kube::ResourceExt as _;
 use paddock_crds::labels;
-use paddock_crds::v1alpha1::{DatabaseClaim, Server};
+use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass, Server};
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 /// Field manager concern of binding Secrets.
 const CONCERN: &str = "binding";
+/// How long a claim waits by itself for a server that the class knows to be away.
+const KNOWN: Duration = Duration::from_mins(1);
 
 /// The server of the claim: the one it is bound to; else the one that holds its data already; else the least loaded one with room.
 pub(super) async fn place<'a>(
@@ -39,7 +42,7 @@ pub(super) async fn place<'a>(
         match holds {
             Ok(Holding::Ours) => return Ok(Ok(candidate)),
             Ok(Holding::Nothing) => {}
-            Err(error) => return Ok(Err(problem(&error))),
+            Err(error) => return Ok(Err(fault_of(&wanted.class, candidate, &error))),
         }
     }
     able.first().copied().map(Ok).ok_or_else(|| Fault::new(Category::Panic, "no server was chosen: report this defect"))
@@ -55,7 +58,7 @@ pub(super) async fn bind(
 ) -> Result<Result<Observed, Problem>, Fault> {
     let handle = match server::handle(ctx, &wanted.class, chosen).await? {
         Ok(handle) => handle,
-        Err(error) => return Ok(Err(problem(&error))),
+        Err(error) => return Ok(Err(fault_of(&wanted.class, chosen, &error))),
     };
     let logins = build::logins(claim, &found.secrets)
         .map_err(|error| Fault::new(Category::ServerError, error.to_string()))?;
@@ -70,7 +73,7 @@ pub(super) async fn bind(
     let observed = match handle.provisioner.ensure(&plan).await {
         Ok(observed) => observed,
         Err(error @ DatabaseError::Superseded { .. }) => return Err(Fault::new(Category::NotLeader, error.to_string())),
-        Err(error) => return Ok(Err(problem(&error))),
+        Err(error) => return Ok(Err(fault_of(&wanted.class, chosen, &error))),
     };
     let fresh = || uuid::Uuid::now_v7().to_string();
     let mut keep = BTreeSet::new();
@@ -81,6 +84,15 @@ pub(super) async fn bind(
     let (name, namespace) = (claim.name_any(), claim.namespace());
     prune(ctx, &[ChildKind::Secret], namespace.as_deref(), &[(labels::CLAIM, &name)], &keep).await?;
     Ok(Ok(expected(claim, observed)))
+}
+
+/// A server's fault, as a problem of the claim. When the class knows of it already its controller asks the server and wakes the
+/// claims: they need not all ask too.
+fn fault_of(class: &DatabaseClass, server: &Server, error: &DatabaseError) -> Problem {
+    let known = class.status.iter().flat_map(|status| &status.servers).any(|it| it.name == server.name && !it.reachable);
+    let problem = problem(error);
+    let again = problem.again.map(|again| if known { again.max(KNOWN) } else { again });
+    Problem { again, ..problem }
 }
 
 /// An engine without a marker cannot tell drift from a change of mind: while the spec is new, it is none.

@@ -11,6 +11,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// How often a claim looks for room on a full server.
+const ROOM: Duration = Duration::from_mins(1);
+
 /// Why a claim cannot be carried out: a condition reason and a message that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -214,10 +217,12 @@ pub fn choose<'a>(claim: &DatabaseClaim, class: &'a DatabaseClass, claims: &[Arc
         .filter(|(load, server)| has_room(server, *load))
         .collect();
     if able.is_empty() {
-        return Err(Problem::of_spec(
-            "CapacityExhausted",
-            format!("every server of class {} holds as many claims as it may: raise capacity.claims or add a server", class.name_any()),
-        ));
+        let message = format!(
+            "every server of class {} holds as many claims as it may: raise capacity.claims or add a server",
+            class.name_any()
+        );
+        // The end of another claim makes room.
+        return Err(Problem { again: Some(ROOM), ..Problem::of_spec("CapacityExhausted", message) });
     }
     able.sort_by(|(one, a), (other, b)| one.cmp(other).then_with(|| a.name.cmp(&b.name)));
     let able: Vec<&Server> = able.into_iter().map(|(_, server)| server).collect();

@@ -14,7 +14,7 @@ use sqlx::postgres::PgConnection;
 pub(super) struct Found {
     owner_exists: bool,
     owner_comment: Option<String>,
-    member: bool,
+    usable: bool,
     database_owner: Option<String>,
     allows_connections: Option<bool>,
 }
@@ -48,7 +48,7 @@ pub(super) async fn look(
     sqlx::query_as(
         "SELECT r.oid IS NOT NULL AS owner_exists,
                 pg_catalog.shobj_description(r.oid, 'pg_authid') AS owner_comment,
-                coalesce(pg_catalog.pg_has_role(r.oid, 'MEMBER'), false) AS member,
+                coalesce(pg_catalog.pg_has_role(r.oid, 'USAGE'), false) AS usable,
                 pg_catalog.pg_get_userbyid(d.datdba)::pg_catalog.text AS database_owner,
                 d.datallowconn AS allows_connections
          FROM (VALUES (1)) AS one (x)
@@ -138,7 +138,7 @@ pub(super) async fn join(
     found: &Found,
     identity: &Identity,
 ) -> Result<(), DatabaseError> {
-    if !found.owner_exists || found.member {
+    if !found.owner_exists || found.usable {
         return Ok(());
     }
     let sql = format!("GRANT {} TO CURRENT_USER", quote_ident(&identity.database_owner()));

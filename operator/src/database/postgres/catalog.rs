@@ -12,6 +12,8 @@ pub(super) struct Catalog {
     pub(super) administrator: String,
     /// Roles whose names start with the claim's.
     pub(super) roles: BTreeMap<String, Role>,
+    /// Those of them whose rights the administrator has.
+    pub(super) usable: BTreeSet<String>,
     /// Memberships from or to one of those.
     pub(super) memberships: BTreeSet<Membership>,
     /// Rights on the database.
@@ -115,6 +117,14 @@ pub(super) async fn read(
     .fetch_all(&mut *connection)
     .await
     .map_err(fault)?;
+    // Since PostgreSQL 16 who makes a role becomes a member that may not use it.
+    let usable: Vec<(String,)> = sqlx::query_as(
+        "SELECT rolname::text FROM pg_roles WHERE starts_with(rolname::text, $1) AND pg_has_role(oid, 'USAGE')",
+    )
+    .bind(&prefix)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(fault)?;
     let memberships: Vec<(String, String, bool)> = sqlx::query_as(
         "SELECT DISTINCT r.rolname::text, m.rolname::text, a.admin_option
          FROM pg_auth_members a JOIN pg_roles r ON r.oid = a.roleid JOIN pg_roles m ON m.oid = a.member
@@ -189,6 +199,7 @@ pub(super) async fn read(
     Ok(Catalog {
         administrator,
         roles: roles.into_iter().map(role).collect(),
+        usable: usable.into_iter().map(|(name,)| name).collect(),
         memberships: memberships.into_iter().map(|(role, member, admin)| Membership { role, member, admin }).collect(),
         database: acls(database).into_values().next().unwrap_or_default(),
         schemas: acls(schemas),

@@ -110,14 +110,12 @@ fn attributes(name: &str, role: &Role, login: Option<&DesiredLogin>, all: &mut V
 }
 
 fn memberships(desired: &Desired, found: &Catalog, all: &mut Vec<Repair>) {
-    let mut wanted: BTreeSet<(String, String)> = BTreeSet::new();
-    // The administrator acts for both owners; without membership in PostgreSQL it could not.
-    for owner in [&desired.database_owner, &desired.owner] {
-        wanted.insert((owner.clone(), found.administrator.clone()));
+    // The administrator acts for both owners; without their rights it could not.
+    for owner in [&desired.database_owner, &desired.owner].into_iter().filter(|owner| !found.usable.contains(*owner)) {
+        push(all, "memberships", format!("GRANT {} TO CURRENT_USER", quote_ident(owner)));
     }
-    for (name, login) in &desired.logins {
-        wanted.insert((login.group.clone(), name.clone()));
-    }
+    let wanted: BTreeSet<(String, String)> =
+        desired.logins.iter().map(|(name, login)| (login.group.clone(), name.clone())).collect();
     for Membership { role, member, admin } in &found.memberships {
         if *member == found.administrator {
             continue;
