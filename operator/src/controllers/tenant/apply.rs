@@ -328,7 +328,6 @@ async fn certificate(ctx: &Ctx, pass: &mut Applied<'_>, host: &str) -> Option<St
             "the operator's domain authority, Secret {namespace}/{name}, does not exist: create it with tls.crt and tls.key, or set tls.secretName of {host}"
         );
         pass.stalled(Concern::Domains, "TlsSecretMissing", message);
-        pass.look_again(LOOK_AGAIN);
         return None;
     };
     let wanted = async {

@@ -53,7 +53,7 @@ fn count(n: usize) -> i32 {
 
 /// Whether every wanted service runs what its spec says.
 fn runs_target(applied: &Applied<'_>) -> bool {
-    applied.wanted == Some(applied.services.len()) && applied.services.iter().all(|s| is_ready(s) && is_settled(s))
+    applied.wanted == Some(applied.services.len()) && applied.services.iter().all(|s| is_well(s) && is_settled(s))
 }
 
 /// What the services themselves report.
@@ -70,7 +70,7 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
                 "ServiceStalled",
                 format!("service {name} needs you: {}: {}", why.reason, why.message),
             )),
-            None if !is_ready(service) => {
+            None if !is_well(service) => {
                 let why = condition(service, READY).filter(|_| is_current(service));
                 let why = why.map_or_else(
                     || "it was changed a moment ago".to_owned(),
@@ -100,7 +100,7 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
         let behind: Vec<&str> = applied
             .services
             .iter()
-            .filter(|s| !(is_ready(s) && is_settled(s)))
+            .filter(|s| !(is_well(s) && is_settled(s)))
             .filter_map(|s| s.metadata.name.as_deref())
             .collect();
         let message = format!("Release {} is on its way; not there yet: {}", applied.spec.release, behind.join(", "));
@@ -118,6 +118,12 @@ fn is_ready(service: &BettingService) -> bool {
     is_current(service)
         && service.metadata.deletion_timestamp.is_none()
         && condition(service, READY).is_some_and(|c| c.status == "True")
+}
+
+/// Ready, or at size 0 because its spec says so.
+fn is_well(service: &BettingService) -> bool {
+    let suspended = service.spec.suspended && condition(service, READY).is_some_and(|c| c.reason == "Suspended");
+    is_ready(service) || (suspended && is_current(service))
 }
 
 /// Whether the stable revision is the one that the spec asks for.
@@ -283,6 +289,21 @@ mod tests {
         assert_eq!(status.summary.as_deref(), Some("prod 0/1"));
         assert_eq!(get(&status, "Ready"), Some(("False", "ServicesNotReady")));
         assert_eq!(status.environments[0].release, None);
+    }
+
+    #[test]
+    fn a_suspended_tenant_rests_without_complaint() {
+        let mut tenant = prod();
+        tenant.spec.suspended = true;
+        let mut service = service("rates", "False", false, 2);
+        service.spec.suspended = true;
+        for condition in service.status.iter_mut().flat_map(|s| &mut s.conditions) {
+            condition.reason = "Suspended".into();
+        }
+        let status = status(&tenant, &[applied(&tenant.spec.environments[0], vec![service], Vec::new())]);
+        assert_eq!(status.summary.as_deref(), Some("prod 0/1"));
+        assert_eq!(get(&status, "Ready"), Some(("True", "Suspended")));
+        assert_eq!((get(&status, "Reconciling"), get(&status, "Stalled")), (None, None));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use tokio_util::sync::CancellationToken;
 pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()> {
     let cache = &ctx.cache;
     let operator_namespace = ctx.settings.operator_namespace.clone();
-    let (releases, classes, domains) = (cache.clone(), cache.clone(), cache.clone());
+    let authority = (operator_namespace.clone(), ctx.settings.domain_ca_secret.clone());
+    let (releases, classes, domains, authorities) = (cache.clone(), cache.clone(), cache.clone(), cache.clone());
     let triggers = futures::stream::select_all([
         Box::pin(cache.subscribe::<Tenant>()) as futures::stream::BoxStream<'static, _>,
         Box::pin(cache.on::<Release, Tenant>(move |release| of_release(&releases, &release.name_any()))),
@@ -24,6 +25,11 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
             let here = object.namespace().is_some_and(|namespace| namespace == operator_namespace);
             let name = object.name_any();
             host_of(&name).filter(|_| here).map(|host| of_host(&domains, host)).unwrap_or_default()
+        })),
+        Box::pin(cache.on_secret::<Tenant>(move |secret| {
+            let named = authority.1.as_deref() == secret.metadata.name.as_deref();
+            let here = secret.metadata.namespace.as_deref() == Some(authority.0.as_str());
+            if named && here { signed_for(&authorities) } else { Vec::new() }
         })),
     ]);
     run::<Tenant>(ctx, triggers, stop)
@@ -55,6 +61,13 @@ fn of_host(cache: &Cache, host: &str) -> Vec<ObjectRef<Tenant>> {
     matching(cache, |tenant| tenant.spec.environments.iter().flat_map(|e| &e.domains).any(|domain| domain.host == host))
 }
 
+/// Tenants with a domain that the operator signs for: its authority came, changed or went.
+fn signed_for(cache: &Cache) -> Vec<ObjectRef<Tenant>> {
+    matching(cache, |tenant| {
+        tenant.spec.environments.iter().flat_map(|e| &e.domains).any(|domain| domain.tls.is_none())
+    })
+}
+
 /// The Tenant that a service was made for.
 fn of_service(service: &BettingService) -> Vec<ObjectRef<Tenant>> {
     let label = |name: &str| service.labels().get(name);
@@ -82,6 +95,7 @@ mod tests {
         assert_eq!(of_class(&cache, "k2"), []);
         assert_eq!(of_host(&cache, "a.example"), acme);
         assert_eq!(of_host(&cache, "b.example"), []);
+        assert_eq!(signed_for(&cache), acme);
     }
 
     #[test]

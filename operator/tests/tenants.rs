@@ -1,0 +1,355 @@
+//! Tenants and Releases on a real API server with the real Gateway API kinds: what an environment gets, who is refused, what stays.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test: its failure is the message"
+)]
+
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
+use paddock_cluster::Progress;
+use paddock_cluster::apiserver::Apiserver;
+use paddock_cluster::tools::{self, Set};
+use paddock_crds::v1alpha1::{BettingService, Release, Tenant};
+use paddock_operator::controllers::{self, Ctx, Kind as _};
+use paddock_operator::kube::ChildKind;
+use paddock_operator::settings::Settings;
+use serde_json::{Value, json};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const IMAGE: &str = "r.example/p@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+const KINDS: [ChildKind; 9] = [
+    ChildKind::Namespace,
+    ChildKind::ResourceQuota,
+    ChildKind::LimitRange,
+    ChildKind::NetworkPolicy,
+    ChildKind::RoleBinding,
+    ChildKind::Secret,
+    ChildKind::ListenerSet,
+    ChildKind::HTTPRoute,
+    ChildKind::BettingService,
+];
+
+struct World {
+    server: Apiserver,
+    client: Client,
+    ctx: Arc<Ctx>,
+    stop: CancellationToken,
+}
+
+impl World {
+    async fn start() -> Self {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        tools::ensure(&[Set::EnvoyGateway], Progress::visible()).await.expect("the Gateway controller's charts");
+        let server = Apiserver::start().await.expect("an API server");
+        for crd in paddock_crds::all() {
+            server.apply(&serde_json::to_string(&crd).unwrap()).await.unwrap();
+        }
+        server.kubectl(&["apply", "--server-side", "-f", &gateway_api()]).await.unwrap();
+        server.kubectl(&["wait", "--for=condition=Established", "--timeout=30s", "crd", "--all"]).await.unwrap();
+        let client = server.client().await.unwrap();
+        server.kubectl(&["create", "namespace", "paddock-system"]).await.unwrap();
+        let settings = Settings { domain_ca_secret: Some("domain-ca".into()), ..Settings::default() };
+        let ctx = Ctx::detached(client.clone(), settings).unwrap();
+        let ctx = Arc::new(Ctx { cache: paddock_operator::kube::Cache::new(), ..ctx });
+        let stop = CancellationToken::new();
+        ctx.cache.start(&client, "paddock-system", &ctx.metrics, &ctx.events, &stop);
+        tokio::spawn(controllers::tenant::start(ctx.clone(), stop.clone()));
+        tokio::spawn(controllers::release::start(ctx.clone(), stop.clone()));
+        Self { server, client, ctx, stop }
+    }
+
+    async fn apply(&self, object: Value) {
+        self.server.apply(&object.to_string()).await.unwrap();
+    }
+
+    async fn tenant(&self, name: &str, environments: Value) {
+        let object = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "Tenant", "metadata": {"name": name},
+            "spec": {
+                "displayName": name, "licences": [{"name": "mga-1", "jurisdiction": "MT"}], "currencies": ["EUR"],
+                "owners": [{"kind": "Group", "name": "leads", "role": "Owner"}], "environments": environments,
+            }
+        });
+        self.apply(object).await;
+    }
+
+    async fn release(&self, name: &str, version: &str) {
+        let object = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "Release", "metadata": {"name": name},
+            "spec": {"version": version, "components": [
+                {"name": "rates", "image": IMAGE, "ports": [{"name": "http", "port": 8080}]},
+                {"name": "gateway", "image": IMAGE, "ports": [{"name": "http", "port": 8080}], "route": {"path": "/"}},
+            ]}
+        });
+        self.apply(object).await;
+    }
+
+    fn api(&self, kind: ChildKind, namespace: &str) -> Api<DynamicObject> {
+        match kind {
+            ChildKind::Namespace => Api::all_with(self.client.clone(), &kind.api_resource()),
+            _ => Api::namespaced_with(self.client.clone(), namespace, &kind.api_resource()),
+        }
+    }
+
+    async fn names(&self, kind: ChildKind, namespace: &str) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.api(kind, namespace).list(&Default::default()).await.unwrap().iter().map(|o| o.name_any()).collect();
+        names.sort();
+        names
+    }
+
+    /// Polls the API server until a Tenant's status is as wanted.
+    async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let tenants: Api<Tenant> = Api::all(self.client.clone());
+        let poll = async {
+            loop {
+                let object = serde_json::to_value(tenants.get(name).await.unwrap()).unwrap();
+                let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+                if current && wanted(&object["status"]) {
+                    return object["status"].clone();
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, poll).await {
+            Ok(status) => status,
+            Err(_) => panic!("{name} never was {what}: {:#}", json!(tenants.get(name).await.unwrap().status)),
+        }
+    }
+
+    async fn eventually(&self, what: &str, holds: impl AsyncFn() -> bool) {
+        let poll = async {
+            while !holds().await {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never: {what}"));
+    }
+
+    /// Says what the services controller says of services that run.
+    async fn services_run(&self, namespace: &str) {
+        let services: Api<BettingService> = Api::namespaced(self.client.clone(), namespace);
+        for service in services.list(&Default::default()).await.unwrap() {
+            let status = json!({"status": {
+                "observedGeneration": service.metadata.generation, "revision": "a", "stableRevision": "a",
+                "stableVersion": service.spec.version,
+                "conditions": [{"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+            }});
+            services.patch_status(&service.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        }
+    }
+
+    /// Says what the Gateway's controller says of listeners that it serves.
+    async fn gateway_serves(&self, namespace: &str) {
+        let sets = self.api(ChildKind::ListenerSet, namespace);
+        for set in sets.list(&Default::default()).await.unwrap() {
+            let condition = |type_: &str| json!({"type": type_, "status": "True", "reason": type_, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": set.metadata.generation});
+            let status = json!({"status": {"conditions": [condition("Accepted"), condition("Programmed")]}});
+            sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+        }
+    }
+
+    /// Writes so far: applies that changed something, and statuses.
+    fn writes(&self) -> u64 {
+        let metrics = &self.ctx.metrics;
+        let results = ["created", "configured", "drift_removed", "unsettled", "failed"];
+        let applied: u64 = KINDS
+            .iter()
+            .flat_map(|kind| results.map(|result| metrics.applies.with_label_values(&[kind.as_str(), result]).get()))
+            .sum();
+        applied
+            + ["Tenant", "Release"]
+                .map(|kind| metrics.status_writes.with_label_values(&[kind, "written"]).get())
+                .iter()
+                .sum::<u64>()
+    }
+}
+
+/// The Gateway API's kinds, as the pinned Gateway controller brings them.
+fn gateway_api() -> String {
+    let program = tools::program(Set::EnvoyGateway, "envoy-gateway").expect("the Gateway controller is built");
+    let folder = program.ancestors().find(|f| f.join("charts").is_dir()).expect("its charts came along");
+    folder.join("charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml").to_string_lossy().into_owned()
+}
+
+fn condition<'a>(status: &'a Value, type_: &str) -> (&'a str, &'a str) {
+    let found = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_);
+    found.map_or(("", ""), |c| (c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()))
+}
+
+fn authority() -> Value {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "domain-ca", "namespace": "paddock-system"},
+        "stringData": {"tls.crt": params.self_signed(&key).unwrap().pem(), "tls.key": key.serialize_pem()}
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_get_environments_and_give_them_back() {
+    let world = World::start().await;
+    let prod = |more: Value| {
+        let mut environment = json!({
+            "name": "prod", "class": "Production", "release": "r1",
+            "domains": [{"host": "bet.acme.example"}, {"host": "acme.example", "tls": {"secretName": "own"}}],
+            "network": {"allow": [{"cidr": "0.0.0.0/0", "port": 443}]},
+        });
+        environment.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        environment
+    };
+
+    // A Release that does not exist yet is named, and the rest stands already; then it comes.
+    world.tenant("acme", json!([prod(json!({}))])).await;
+    let status =
+        world.until("acme", "stalled", |s| condition(s, "ReleaseApplied") == ("False", "ReferenceNotFound")).await;
+    assert_eq!(condition(&status, "Stalled").0, "True");
+    assert_eq!(condition(&status, "DomainsReady"), ("False", "TlsSecretMissing"), "no authority yet");
+    world.apply(authority()).await;
+    world.release("r1", "1.0").await;
+    world.eventually("services", async || world.names(ChildKind::BettingService, "acme-prod").await.len() == 2).await;
+    assert_eq!(
+        world.names(ChildKind::NetworkPolicy, "acme-prod").await,
+        [
+            "allow-dns",
+            "allow-gateway",
+            "allow-metrics",
+            "allow-network",
+            "allow-operator",
+            "allow-same-environment",
+            "default-deny"
+        ]
+    );
+    assert_eq!(
+        world.names(ChildKind::RoleBinding, "acme-prod").await,
+        ["paddock-operator-environment", "paddock-owner"]
+    );
+
+    // The authority is seen when it comes; then the Gateway and the services answer.
+    world
+        .eventually("listeners", async || {
+            world.names(ChildKind::ListenerSet, "acme-prod").await == ["public", "public-http"]
+        })
+        .await;
+    world
+        .eventually("a certificate", async || {
+            let set = world.api(ChildKind::ListenerSet, "acme-prod").get("public").await.unwrap();
+            set.data["spec"]["listeners"].as_array().unwrap().len() == 2
+        })
+        .await;
+    assert_eq!(world.names(ChildKind::HTTPRoute, "acme-prod").await, ["redirect-https"]);
+    world.gateway_serves("acme-prod").await;
+    world.services_run("acme-prod").await;
+    let status = world.until("acme", "ready", |s| condition(s, "Ready") == ("True", "Ready")).await;
+    assert_eq!((&status["summary"], &status["environments"][0]["release"]), (&json!("prod 2/2"), &json!("r1")));
+    assert_eq!((condition(&status, "Reconciling"), condition(&status, "Stalled")), (("", ""), ("", "")));
+
+    // At rest another look writes nothing, and nothing that we applied is kept in another form.
+    let before = world.writes();
+    for _ in 0..3 {
+        Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "acme").unwrap(), world.ctx.clone()).await.unwrap();
+        Release::reconcile(world.ctx.cache.get::<Release>(None, "r1").unwrap(), world.ctx.clone()).await.unwrap();
+    }
+    assert_eq!(world.writes(), before);
+    for kind in KINDS {
+        assert_eq!(world.ctx.metrics.applies.with_label_values(&[kind.as_str(), "unsettled"]).get(), 0, "{kind}");
+    }
+
+    // Drift is repaired: an egress rule and a Secret's key that somebody added, a policy that somebody deleted.
+    let token =
+        world.api(ChildKind::Secret, "acme-prod").get("paddock-control").await.unwrap().data["data"]["token"].clone();
+    let someone = PatchParams { field_manager: Some("someone".into()), ..PatchParams::default() };
+    let key = json!({"data": {"extra": "eA=="}});
+    world.api(ChildKind::Secret, "acme-prod").patch("paddock-control", &someone, &Patch::Merge(&key)).await.unwrap();
+    let hole = json!({"spec": {"egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}});
+    world
+        .api(ChildKind::NetworkPolicy, "acme-prod")
+        .patch("default-deny", &someone, &Patch::Merge(&hole))
+        .await
+        .unwrap();
+    world.api(ChildKind::NetworkPolicy, "acme-prod").delete("allow-dns", &DeleteParams::default()).await.unwrap();
+    world
+        .eventually("repaired", async || {
+            let secret = world.api(ChildKind::Secret, "acme-prod").get("paddock-control").await.unwrap();
+            let deny = world.api(ChildKind::NetworkPolicy, "acme-prod").get("default-deny").await.unwrap();
+            let dns = world.api(ChildKind::NetworkPolicy, "acme-prod").get_opt("allow-dns").await.unwrap();
+            secret.data["data"] == json!({"token": token}) && deny.data["spec"].get("egress").is_none() && dns.is_some()
+        })
+        .await;
+
+    // Another Tenant cannot have the host until it is given up; a namespace that is not ours is never touched.
+    world.server.kubectl(&["create", "namespace", "zenith-dev"]).await.unwrap();
+    world
+        .tenant(
+            "zenith",
+            json!([
+                {"name": "dev", "class": "NonProduction", "release": "r1"},
+                {"name": "prod", "class": "Production", "release": "r1", "domains": [{"host": "bet.acme.example"}]},
+            ]),
+        )
+        .await;
+    let status = world.until("zenith", "refused", |s| condition(s, "DomainsReady") == ("False", "DomainTaken")).await;
+    assert_eq!(condition(&status, "NamespacesReady"), ("False", "NamespaceNotOurs"));
+    assert!(status["conditions"].to_string().contains("tenant acme, environment prod"));
+    assert_eq!(world.names(ChildKind::NetworkPolicy, "zenith-dev").await, Vec::<String>::new());
+    assert_eq!(world.names(ChildKind::BettingService, "zenith-prod").await.len(), 2, "the other environment goes on");
+    world
+        .tenant("acme", json!([prod(json!({"domains": [{"host": "acme.example", "tls": {"secretName": "own"}}]}))]))
+        .await;
+    world.until("zenith", "given the host", |s| condition(s, "DomainsReady").1 != "DomainTaken").await;
+
+    // A Release in use waits; one that an environment left goes.
+    let releases: Api<Release> = Api::all(world.client.clone());
+    releases.delete("r1", &DeleteParams::default()).await.unwrap();
+    world
+        .eventually("says who uses it", async || {
+            let release = releases.get("r1").await.unwrap();
+            let conditions = release.status.map(|s| s.conditions).unwrap_or_default();
+            conditions.iter().any(|c| c.reason == "InUse" && c.message.contains("zenith/prod"))
+        })
+        .await;
+    world.release("r2", "2.0").await;
+    world
+        .tenant("acme", json!([prod(json!({"release": "r2", "services": [{"name": "rates", "enabled": false}]}))]))
+        .await;
+    world
+        .eventually("one service of r2", async || {
+            let services: Api<BettingService> = Api::namespaced(world.client.clone(), "acme-prod");
+            let all = services.list(&Default::default()).await.unwrap();
+            all.items.len() == 1 && all.items[0].spec.version == "2.0"
+        })
+        .await;
+
+    // The end of a Tenant takes workloads, routes and hosts; namespace, isolation and token stay.
+    let tenants: Api<Tenant> = Api::all(world.client.clone());
+    for tenant in ["zenith", "acme"] {
+        tenants.delete(tenant, &DeleteParams::default()).await.unwrap();
+        world.eventually("the Tenant goes", async || tenants.get_opt(tenant).await.unwrap().is_none()).await;
+    }
+    world.eventually("r1 goes", async || releases.get_opt("r1").await.unwrap().is_none()).await;
+    for kind in [ChildKind::BettingService, ChildKind::ListenerSet, ChildKind::HTTPRoute] {
+        world.eventually("workloads go", async || world.names(kind, "acme-prod").await.is_empty()).await;
+    }
+    let hosts: Vec<_> = world
+        .names(ChildKind::ConfigMap, "paddock-system")
+        .await
+        .into_iter()
+        .filter(|n| n.starts_with("domain."))
+        .collect();
+    assert_eq!(hosts, Vec::<String>::new());
+    assert!(world.api(ChildKind::Namespace, "").get_opt("acme-prod").await.unwrap().is_some());
+    assert!(world.names(ChildKind::NetworkPolicy, "acme-prod").await.contains(&"default-deny".to_owned()));
+    assert_eq!(
+        world.api(ChildKind::Secret, "acme-prod").get("paddock-control").await.unwrap().data["data"]["token"],
+        token
+    );
+    world.stop.cancel();
+}
