@@ -1,6 +1,7 @@
 //! `cargo xtask generate`: writes every generated file; `--check` fails when one differs. The test of this crate does the same.
 
 mod crds;
+mod rbac;
 mod reference;
 
 use anyhow::{Context as _, Result, bail};
@@ -32,6 +33,7 @@ fn root() -> Result<PathBuf> {
 
 fn generated() -> Result<Vec<Generated>> {
     let mut files = crds::generate()?;
+    files.extend(rbac::generate()?);
     files.push(reference::generate()?);
     Ok(files)
 }

@@ -81,7 +81,7 @@ async fn afternoon(installation: &Installation) -> Result<()> {
     let settled = play::settled(&bettor, &id, Duration::from_mins(12)).await?;
     say(
         "full time, settlement",
-        format!("{} pays {}", text(&settled, "/bets/0/result"), text(&settled, "/bets/0/payout")),
+        format!("{} pays {}", text(&settled, "/bets/0/selections/0/result"), text(&settled, "/bets/0/payout")),
     );
     say("wallet", balance(&bettor.wallet().await?));
     let entries = bettor.entries().await?;

@@ -197,9 +197,9 @@ pub async fn until_refused(
 pub async fn settled(bettor: &Bettor, ticket: &str, limit: Duration) -> Result<Value> {
     wait::until("full time and settlement of the bet", limit, || async {
         let body = bettor.ticket(ticket).await.map_err(|error| error.to_string())?;
-        match body.pointer("/bets/0/status").and_then(Value::as_str) {
-            Some("settled") => Ok(body),
-            other => Err(format!("the bet is {}", other.unwrap_or("without a status"))),
+        match body.pointer("/status").and_then(Value::as_str) {
+            Some("settled" | "cancelled") => Ok(body),
+            other => Err(format!("the ticket is {}", other.unwrap_or("without a status"))),
         }
     })
     .await
@@ -207,14 +207,8 @@ pub async fn settled(bettor: &Bettor, ticket: &str, limit: Duration) -> Result<V
 
 /// Amounts of one currency in a wallet: available, held, at stake, as decimal strings.
 pub fn amounts(wallet: &Value, currency: &str) -> Option<(String, String, String)> {
-    let entry =
-        wallet.get("balances").or_else(|| wallet.get("wallets")).or(Some(wallet)).and_then(|list| match list {
-            Value::Array(items) => {
-                items.iter().find(|item| item.get("currency").and_then(Value::as_str) == Some(currency)).cloned()
-            }
-            Value::Object(map) => map.get(currency).cloned(),
-            _ => None,
-        })?;
+    let wallets = wallet.get("wallets")?.as_array()?;
+    let entry = wallets.iter().find(|entry| entry.get("currency").and_then(Value::as_str) == Some(currency))?;
     let pick = |name: &str| entry.get(name).and_then(Value::as_str).map(str::to_owned);
     Some((pick("available")?, pick("held")?, pick("atStake")?))
 }
