@@ -116,8 +116,15 @@ impl World {
         match tokio::time::timeout(PATIENCE, poll).await {
             Ok(status) => status,
             Err(_) => {
-                let all = self.server.kubectl(&["get", "all,bsvc,dbc,controllerrevision", "-n", NAMESPACE, "-o", "wide"]).await;
-                panic!("{name} never was {what}: {:#}\n{}", json!(self.services().get(name).await.unwrap().status), all.unwrap());
+                let all = self
+                    .server
+                    .kubectl(&["get", "all,bsvc,dbc,controllerrevision", "-n", NAMESPACE, "-o", "wide"])
+                    .await;
+                panic!(
+                    "{name} never was {what}: {:#}\n{}",
+                    json!(self.services().get(name).await.unwrap().status),
+                    all.unwrap()
+                );
             }
         }
     }
@@ -134,10 +141,21 @@ impl World {
     /// Writes so far: applies that changed something, and statuses.
     fn writes(&self) -> u64 {
         let applies = ["created", "configured", "drift_removed", "unsettled", "failed"];
-        let kinds = ["ConfigMap", "Service", "ServiceAccount", "Deployment", "ControllerRevision", "HorizontalPodAutoscaler", "PodDisruptionBudget", "Job"];
+        let kinds = [
+            "ConfigMap",
+            "Service",
+            "ServiceAccount",
+            "Deployment",
+            "ControllerRevision",
+            "HorizontalPodAutoscaler",
+            "PodDisruptionBudget",
+            "Job",
+        ];
         let applied: u64 = kinds
             .iter()
-            .flat_map(|kind| applies.iter().map(move |result| self.ctx.metrics.applies.with_label_values(&[kind, result]).get()))
+            .flat_map(|kind| {
+                applies.iter().map(move |result| self.ctx.metrics.applies.with_label_values(&[kind, result]).get())
+            })
             .sum();
         let written: u64 = ["BettingService", "Market"]
             .iter()
@@ -166,7 +184,9 @@ async fn services_roll_out_scale_suspend_and_rest() {
     let first = world.settled("rates").await;
     assert_eq!((&first["summary"], &first["stableVersion"]), (&json!("2/2"), &json!("1.0")));
     let old = format!("rates-{}", first["revision"].as_str().unwrap());
-    for kind in [ChildKind::Deployment, ChildKind::ConfigMap, ChildKind::ControllerRevision, ChildKind::PodDisruptionBudget] {
+    for kind in
+        [ChildKind::Deployment, ChildKind::ConfigMap, ChildKind::ControllerRevision, ChildKind::PodDisruptionBudget]
+    {
         assert!(world.api(kind).get_opt(&old).await.unwrap().is_some(), "{kind}");
     }
 
@@ -183,7 +203,8 @@ async fn services_roll_out_scale_suspend_and_rest() {
     let watch = async {
         loop {
             let pods = world.api(ChildKind::Deployment).list(&Default::default()).await.unwrap();
-            let ready: i64 = pods.items.iter().filter_map(|it| it.data.pointer("/status/readyReplicas")?.as_i64()).sum();
+            let ready: i64 =
+                pods.items.iter().filter_map(|it| it.data.pointer("/status/readyReplicas")?.as_i64()).sum();
             assert!(ready >= 2, "{ready} pods serve");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -203,7 +224,9 @@ async fn services_roll_out_scale_suspend_and_rest() {
     world.settled("rates").await;
 
     // An autoscaler takes the size over without a restart or a reset.
-    world.service("rates", json!({"config": {"LOG_LEVEL": "debug"}, "version": "2.0", "replicas": {"min": 2, "max": 5}})).await;
+    world
+        .service("rates", json!({"config": {"LOG_LEVEL": "debug"}, "version": "2.0", "replicas": {"min": 2, "max": 5}}))
+        .await;
     world.settled("rates").await;
     let autoscaler = world.api(ChildKind::HorizontalPodAutoscaler).get(&now).await.unwrap();
     assert_eq!(autoscaler.data["spec"]["maxReplicas"], json!(5));
@@ -214,8 +237,14 @@ async fn services_roll_out_scale_suspend_and_rest() {
     assert_eq!(world.api(ChildKind::Deployment).get(&now).await.unwrap().data["spec"]["replicas"], json!(4));
 
     // The next revision starts as large as the one that serves.
-    world.service("rates", json!({"config": {"LOG_LEVEL": "trace"}, "version": "3.0", "replicas": {"min": 2, "max": 5}})).await;
-    world.until("rates", "on version 3 with 4 pods", |status| status["stableVersion"] == "3.0" && status["summary"] == "4/4").await;
+    world
+        .service("rates", json!({"config": {"LOG_LEVEL": "trace"}, "version": "3.0", "replicas": {"min": 2, "max": 5}}))
+        .await;
+    world
+        .until("rates", "on version 3 with 4 pods", |status| {
+            status["stableVersion"] == "3.0" && status["summary"] == "4/4"
+        })
+        .await;
 
     // Somebody's sidecar is taken out again.
     let third = world.settled("rates").await;
@@ -294,10 +323,13 @@ async fn claims_and_migrations(world: &World) {
     assert_eq!(roles, ["account", "gateway"], "each service keeps its own role on a shared claim");
     assert_eq!(bus.spec.kafka.as_ref().unwrap().topics[0].partitions, 6);
     assert_eq!(bus.metadata.owner_references, None);
-    let before = world.ctx.cache.get::<DatabaseClaim>(Some(NAMESPACE), "bus").unwrap().metadata.resource_version.clone();
+    let before =
+        world.ctx.cache.get::<DatabaseClaim>(Some(NAMESPACE), "bus").unwrap().metadata.resource_version.clone();
 
     // What the DatabaseClaim controller does.
-    for (claim, secrets) in [("bus", vec!["bus-account", "bus-gateway"]), ("account-db", vec!["account-db-account", "account-db-migrate"])] {
+    for (claim, secrets) in
+        [("bus", vec!["bus-account", "bus-gateway"]), ("account-db", vec!["account-db-account", "account-db-migrate"])]
+    {
         for secret in secrets {
             let object = json!({
                 "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
@@ -355,7 +387,9 @@ async fn markets(world: &World) {
             let poll = async {
                 loop {
                     let object = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
-                    if object["status"]["observedGeneration"] == object["metadata"]["generation"] && wanted(&object["status"]) {
+                    if object["status"]["observedGeneration"] == object["metadata"]["generation"]
+                        && wanted(&object["status"])
+                    {
                         return object["status"].clone();
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
@@ -367,7 +401,14 @@ async fn markets(world: &World) {
     world.server.apply(&market("results", json!({}))).await.unwrap();
     let status = until("results", |status| condition(status, "Ready") == "True").await;
     assert_eq!(status["book"], json!({"generation": 2, "acknowledged": 2}));
-    world.server.apply(&market("strange", json!({"margin": {"method": "Shin", "overround": {"preMatch": "0.02", "live": "0.02"}}}))).await.unwrap();
+    world
+        .server
+        .apply(&market(
+            "strange",
+            json!({"margin": {"method": "Shin", "overround": {"preMatch": "0.02", "live": "0.02"}}}),
+        ))
+        .await
+        .unwrap();
     let status = until("strange", |status| condition(status, "Accepted") == "False").await;
     assert_eq!(reason(&status, "Accepted"), "Overlap");
     assert_eq!(book().await.unwrap()["generation"], json!(2), "a refused rule changes no book");
@@ -384,7 +425,8 @@ async fn markets(world: &World) {
     tokio::time::timeout(PATIENCE, gone).await.expect("the book follows a deletion");
     // A lost ConfigMap comes back with a generation that pods take.
     world.server.apply(&market("results", json!({}))).await.unwrap();
-    let before = until("results", |status| condition(status, "Ready") == "True").await["book"]["generation"].as_i64().unwrap();
+    let before =
+        until("results", |status| condition(status, "Ready") == "True").await["book"]["generation"].as_i64().unwrap();
     world.server.kubectl(&["delete", "configmap", "market-book", "-n", NAMESPACE]).await.unwrap();
     let back = async {
         loop {

@@ -87,14 +87,14 @@ fn canonical(value: Value) -> Option<Value> {
         // Items keep their place, so an item that says nothing stays as it is.
         Value::Array(items) => {
             Some(Value::Array(items.into_iter().map(|item| canonical(item.clone()).unwrap_or(item)).collect()))
-        },
+        }
         Value::Object(fields) => {
             let mut fields: Vec<_> =
                 fields.into_iter().filter_map(|(key, value)| Some((key, canonical(value)?))).collect();
             fields.sort_by(|(one, _), (other, _)| one.cmp(other));
             let fields: Map<String, Value> = fields.into_iter().collect();
             (!fields.is_empty()).then_some(Value::Object(fields))
-        },
+        }
         other => Some(other),
     }
 }

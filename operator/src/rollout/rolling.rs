@@ -194,11 +194,11 @@ fn roll(observed: &Observed, target: Revision, plan: &mut Plan) {
 
 fn migrate(migration: Migration, plan: &mut Plan) {
     match migration {
-        Migration::Done => {},
+        Migration::Done => {}
         Migration::Due => {
             plan.migrate = true;
             plan.phase = Phase::Migrating;
-        },
+        }
         Migration::Running => plan.phase = Phase::Migrating,
         Migration::Failed => plan.phase = Phase::MigrationFailed,
     }

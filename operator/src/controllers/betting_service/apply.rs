@@ -31,20 +31,32 @@ const OF_A_REVISION: [ChildKind; 5] = [
     ChildKind::ControllerRevision,
 ];
 
-/// Applies what does not depend on the rollout: account, Service, the parts of claims.
+/// Applies what does not depend on the rollout: account and Service.
 pub async fn apply_front(ctx: &Ctx, service: &Service) -> Result<(), Fault> {
     apply(ctx, CONCERN, &front::service_account(service)).await?;
     if let Some(object) = front::service(service) {
         apply(ctx, CONCERN, &object).await?;
     }
-    for claim in claims(service) {
-        apply_claim(ctx, service, &claim).await?;
-    }
     Ok(())
 }
 
+/// Applies the service's part of its claims. All are tried; the first fault counts.
+pub async fn apply_claims(ctx: &Ctx, service: &Service) -> Result<(), Fault> {
+    let mut result = Ok(());
+    for claim in claims(service) {
+        result = result.and(apply_claim(ctx, service, &claim).await);
+    }
+    result
+}
+
 /// Applies the plan: first what starts, then what ends.
-pub async fn apply_plan(ctx: &Ctx, service: &Service, seen: &Observation, found: &Found, plan: &Plan) -> Result<(), Fault> {
+pub async fn apply_plan(
+    ctx: &Ctx,
+    service: &Service,
+    seen: &Observation,
+    found: &Found,
+    plan: &Plan,
+) -> Result<(), Fault> {
     let kept: Vec<&Record> = seen.records.values().filter(|record| plan.keep.contains(&record.hash)).collect();
     for record in &kept {
         apply(ctx, CONCERN, &record.config_map(service)).await?;
@@ -70,7 +82,8 @@ pub async fn apply_plan(ctx: &Ctx, service: &Service, seen: &Observation, found:
         }
     }
     // An autoscaler goes before its size does, or it would give it back.
-    prune(ctx, &[ChildKind::HorizontalPodAutoscaler], Some(&service.namespace), &service.selector(), &autoscalers).await?;
+    prune(ctx, &[ChildKind::HorizontalPodAutoscaler], Some(&service.namespace), &service.selector(), &autoscalers)
+        .await?;
     let ended: BTreeSet<&str> =
         plan.sizes.iter().filter(|(_, size)| **size == Size::Zero).map(|(hash, _)| hash.as_str()).collect();
     for live in &found.deployments {
@@ -98,7 +111,11 @@ async fn apply_route(ctx: &Ctx, service: &Service, found: &Found) -> Result<(), 
 }
 
 async fn prune_ended(
-    ctx: &Ctx, service: &Service, seen: &Observation, plan: &Plan, mut keep: BTreeSet<ObjectKey>,
+    ctx: &Ctx,
+    service: &Service,
+    seen: &Observation,
+    plan: &Plan,
+    mut keep: BTreeSet<ObjectKey>,
 ) -> Result<(), Fault> {
     for hash in &plan.keep {
         for kind in [ChildKind::Deployment, ChildKind::ConfigMap, ChildKind::ControllerRevision] {
@@ -179,7 +196,9 @@ async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> R
         if ours.map(String::as_str) != Some(labels::MANAGED_BY_PADDOCK) {
             return Err(Fault::new(
                 Category::NotOurs,
-                format!("DatabaseClaim {name} exists and was not made by the operator: name another claim in needs, or delete it"),
+                format!(
+                    "DatabaseClaim {name} exists and was not made by the operator: name another claim in needs, or delete it"
+                ),
             ));
         }
         if live.metadata.deletion_timestamp.is_some() {

@@ -77,7 +77,9 @@ fn jobs(cache: &Cache, namespace: Option<&str>, service: &str, component: &str) 
 fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fault> {
     let Some(found) = cache.child(ChildKind::Namespace, None, namespace) else { return Ok(None) };
     let label = |name: &str| found.metadata.labels.as_ref().and_then(|labels| labels.get(name)).cloned();
-    let (Some(tenant), Some(environment)) = (label(labels::TENANT), label(labels::ENVIRONMENT)) else { return Ok(None) };
+    let (Some(tenant), Some(environment)) = (label(labels::TENANT), label(labels::ENVIRONMENT)) else {
+        return Ok(None);
+    };
     let facts = cache.get::<Tenant>(None, &tenant).and_then(|it| EnvironmentFacts::of(&it, &environment));
     facts.map(Some).ok_or_else(|| {
         Fault::reference_not_found(format!(

@@ -35,11 +35,21 @@ impl Kind for BettingService {
         let seen = observe::observe(&service, &found, &old, now);
         let plan = step(&seen.observed);
         apply::apply_front(&ctx, &service).await?;
+        // A claim that cannot be applied holds up the new revision, not what runs.
+        let claims = apply::apply_claims(&ctx, &service).await;
         apply::apply_plan(&ctx, &service, &seen, &found, &plan).await?;
-        let status = status::status(&service, object.metadata.generation, &seen, &plan, &old, now);
+        let generation = object.metadata.generation;
+        let mut status = status::status(&service, generation, &seen, &plan, &old, now);
+        if let Err(fault) = &claims
+            && !fault.category.is_quiet()
+        {
+            status = report::with_fault(status, generation, fault);
+        }
         report::tell(&ctx, &object, &old, &status).await;
         let value = serde_json::to_value(&status).map_err(report::defect)?;
         write_status(&ctx, object.as_ref(), value).await?;
+        report::measure(&ctx, &old, &status, now);
+        claims?;
         Ok(match (plan.phase, plan.again) {
             (Phase::WaitingForPods, Some(after)) => Outcome::Again { after },
             _ => Outcome::Done,

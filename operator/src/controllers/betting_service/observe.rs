@@ -193,13 +193,18 @@ fn troubles(service: &Service, found: &Found) -> BTreeMap<String, Trouble> {
 }
 
 fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Trouble)> {
-    let text = |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let text =
+        |value: &Value, pointer: &str| value.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let namespace = &service.namespace;
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     for status in pod.data.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten() {
         let message = text(status, "/state/waiting/message");
         match text(status, "/state/waiting/reason").as_str() {
-            "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull" | "RegistryUnavailable"
+            "ErrImagePull"
+            | "ImagePullBackOff"
+            | "InvalidImageName"
+            | "ErrImageNeverPull"
+            | "RegistryUnavailable"
             | "ImageInspectError" => {
                 // The image of the spec, not of the status: an image that was never pulled has none there.
                 let image = text(&pod.data, "/spec/containers/0/image");
@@ -213,9 +218,8 @@ fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Troub
                 return Some((1, Trouble { reason: "ContainerNotStarted", message }));
             }
             "CrashLoopBackOff" => {
-                let message = format!(
-                    "the container keeps ending; see `kubectl -n {namespace} logs {name} --previous`"
-                );
+                let message =
+                    format!("the container keeps ending; see `kubectl -n {namespace} logs {name} --previous`");
                 return Some((2, Trouble { reason: "ContainerCrashing", message }));
             }
             _ => {}
@@ -232,7 +236,8 @@ fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Troub
 /// A Deployment whose pods the apiserver refuses: quota, limits or pod security.
 fn refused(deployment: &DynamicObject) -> Option<(u8, Trouble)> {
     let conditions = deployment.data.pointer("/status/conditions")?.as_array()?;
-    let field = |condition: &Value, name: &str| condition.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let field =
+        |condition: &Value, name: &str| condition.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let failure = conditions
         .iter()
         .find(|condition| field(condition, "type") == "ReplicaFailure" && field(condition, "status") == "True")?;
@@ -354,7 +359,9 @@ mod tests {
             "migrations": {"need": "db", "expand": {"command": ["m"]}},
         }));
         let name = migration::job_name(&service, service.migration.as_ref().unwrap());
-        let job = |name: &str, condition: Value| object(json!({"metadata": {"name": name}, "status": {"conditions": [condition]}}));
+        let job = |name: &str, condition: Value| {
+            object(json!({"metadata": {"name": name}, "status": {"conditions": [condition]}}))
+        };
         let mut found = Found::default();
         assert_eq!(see(&service, &found).observed.migration, Migration::Due);
         found.jobs = vec![job("odds-migrate-older", Value::Null)];
@@ -380,6 +387,6 @@ mod tests {
         .unwrap();
         let now = Timestamp::from_second(70).unwrap();
         let seen = observe(&service, &Found::default(), &status, now);
-        assert_eq!(seen.observed.waited, Some(Duration::from_secs(60)));
+        assert_eq!(seen.observed.waited, Some(Duration::from_mins(1)));
     }
 }

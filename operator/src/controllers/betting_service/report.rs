@@ -2,8 +2,14 @@
 
 use crate::controllers::{Category, Ctx, Fault};
 use crate::kube::{Conditions, write_status};
+use jiff::Timestamp;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use paddock_crds::v1alpha1::{BettingService, BettingServiceStatus};
+use std::collections::BTreeMap;
+
+/// Metric labels.
+const STRATEGY: &str = "Rolling";
+const PHASES: [&str; 3] = ["settled", "progressing", "stalled"];
 
 /// Reasons that an operator of the platform wants to hear of once.
 const WARNINGS: [&str; 7] = [
@@ -43,26 +49,64 @@ fn news(old: &BettingServiceStatus, new: &BettingServiceStatus) -> Vec<(String, 
     news
 }
 
-/// Puts a fault into the status. What serves goes on serving: `Ready` stays as it is if a revision was available.
+/// Puts a fault into the status, as it is now: the reconcile may have written it before it failed.
 pub async fn report(object: &BettingService, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
-    let status = with_fault(object, fault);
-    write_status(ctx, object, serde_json::to_value(&status).map_err(defect)?).await
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    let Some(object) = ctx.cache.get::<BettingService>(object.metadata.namespace.as_deref(), name) else {
+        return Ok(());
+    };
+    let status = with_fault(object.status.clone().unwrap_or_default(), object.metadata.generation, fault);
+    write_status(ctx, object.as_ref(), serde_json::to_value(&status).map_err(defect)?).await
 }
 
-fn with_fault(object: &BettingService, fault: &Fault) -> BettingServiceStatus {
-    let mut status = object.status.clone().unwrap_or_default();
+/// The status with a fault. What serves goes on serving: `Ready` stays as it is if a revision was available.
+pub fn with_fault(mut status: BettingServiceStatus, generation: Option<i64>, fault: &Fault) -> BettingServiceStatus {
     let reason = fault.category.as_str();
     let progress = if fault.category.waits_for_a_person() { STALLED } else { RECONCILING };
     let serves = status.stable_revision.is_some()
         && status.conditions.iter().any(|condition| condition.type_ == READY && condition.status == "True");
-    let mut conditions =
-        Conditions::from(&status.conditions, object.metadata.generation).set(progress, true, reason, &fault.message);
+    let mut conditions = Conditions::from(&status.conditions, generation).set(progress, true, reason, &fault.message);
     if !serves {
         conditions = conditions.set(READY, false, reason, &fault.message);
     }
     status.conditions = conditions.build();
-    status.observed_generation = object.metadata.generation;
+    status.observed_generation = generation;
     status
+}
+
+/// Metrics of rollouts: how many services are in which phase, and how long the one that just ended took.
+pub fn measure(ctx: &Ctx, old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) {
+    let mut phases: BTreeMap<&str, i64> = PHASES.iter().map(|phase| (*phase, 0)).collect();
+    for service in ctx.cache.list::<BettingService>() {
+        if let Some(status) = &service.status {
+            *phases.entry(phase(status)).or_default() += 1;
+        }
+    }
+    for (phase, count) in phases {
+        ctx.metrics.rollouts.with_label_values(&[STRATEGY, phase]).set(count);
+    }
+    if let Some(seconds) = took(old, new, now) {
+        ctx.metrics.rollout_duration.with_label_values(&[STRATEGY, "available"]).observe(seconds);
+    }
+}
+
+/// Where a service's rollout stands, for metrics.
+fn phase(status: &BettingServiceStatus) -> &'static str {
+    let has = |type_: &str| status.conditions.iter().any(|condition| condition.type_ == type_);
+    if has(STALLED) {
+        "stalled"
+    } else if has(RECONCILING) {
+        "progressing"
+    } else {
+        "settled"
+    }
+}
+
+/// Seconds from the start of a revision's pods until it took over, if it just did.
+fn took(old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) -> Option<f64> {
+    let stable = new.stable_revision.as_ref().filter(|stable| old.stable_revision.as_ref() != Some(stable))?;
+    let since = old.history.iter().find(|record| record.revision == *stable)?.waiting_since.as_ref()?;
+    Some(now.duration_since(since.0).as_secs_f64().max(0.0))
 }
 
 /// A value of ours that has no JSON form.
@@ -72,11 +116,10 @@ pub fn defect(error: serde_json::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::fixtures::betting_service;
     use super::*;
     use serde_json::{Value, json};
 
-    fn status(conditions: Value) -> BettingServiceStatus {
+    fn status(conditions: &Value) -> BettingServiceStatus {
         serde_json::from_value(json!({"stableRevision": "abc", "conditions": conditions})).unwrap()
     }
 
@@ -86,28 +129,45 @@ mod tests {
 
     #[test]
     fn a_trouble_is_told_once() {
-        let quiet = status(json!([condition("Ready", "True", "Available")]));
-        let failing = status(json!([
-            condition("Ready", "False", "ImagePullFailed"), condition("Reconciling", "True", "ImagePullFailed")
+        let quiet = status(&json!([condition("Ready", "True", "Available")]));
+        let failing = status(&json!([
+            condition("Ready", "False", "ImagePullFailed"),
+            condition("Reconciling", "True", "ImagePullFailed")
         ]));
         assert_eq!(news(&quiet, &failing), [("ImagePullFailed".to_owned(), "m".to_owned())]);
         assert!(news(&failing, &failing).is_empty());
-        let late = status(json!([
-            condition("Ready", "False", "ImagePullFailed"), condition("Stalled", "True", "ProgressDeadlineExceeded")
+        let late = status(&json!([
+            condition("Ready", "False", "ImagePullFailed"),
+            condition("Stalled", "True", "ProgressDeadlineExceeded")
         ]));
         assert_eq!(news(&failing, &late).len(), 1);
     }
 
     #[test]
     fn a_fault_does_not_say_that_what_serves_does_not() {
-        let mut object = betting_service(Value::Null);
-        object.status = Some(status(json!([condition("Ready", "True", "Available")])));
+        let serving = status(&json!([condition("Ready", "True", "Available")]));
         let words = |status: BettingServiceStatus| -> Vec<String> {
             status.conditions.iter().map(|it| format!("{}={}/{}", it.type_, it.status, it.reason)).collect()
         };
         let fault = Fault::invalid_spec("no");
-        assert_eq!(words(with_fault(&object, &fault)), ["Ready=True/Available", "Stalled=True/InvalidSpec"]);
-        object.status = None;
-        assert_eq!(words(with_fault(&object, &fault)), ["Ready=False/InvalidSpec", "Stalled=True/InvalidSpec"]);
+        assert_eq!(words(with_fault(serving, Some(1), &fault)), ["Ready=True/Available", "Stalled=True/InvalidSpec"]);
+        let never = BettingServiceStatus::default();
+        assert_eq!(words(with_fault(never, Some(1), &fault)), ["Ready=False/InvalidSpec", "Stalled=True/InvalidSpec"]);
+    }
+
+    #[test]
+    fn a_rollout_is_measured_once_when_it_took_over() {
+        let before: BettingServiceStatus = serde_json::from_value(json!({"history": [
+            {"revision": "abc", "version": "1", "image": "i", "outcome": "Progressing", "waitingSince": "1970-01-01T00:00:10Z"}
+        ]}))
+        .unwrap();
+        let after = status(&json!([condition("Ready", "True", "Available")]));
+        let now = Timestamp::from_second(25).unwrap();
+        assert_eq!(took(&before, &after, now), Some(15.0));
+        assert_eq!(took(&after, &after, now), None);
+        assert_eq!(
+            (phase(&after), phase(&status(&json!([condition("Stalled", "True", "X")])))),
+            ("settled", "stalled")
+        );
     }
 }

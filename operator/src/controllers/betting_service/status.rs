@@ -85,7 +85,6 @@ fn history(
         .collect()
 }
 
-#[allow(clippy::too_many_arguments)]
 fn conditions(
     service: &Service,
     generation: Option<i64>,
@@ -106,7 +105,9 @@ fn conditions(
     all = match (&seen.migration_job, seen.observed.migration) {
         (None, _) => all.remove(MIGRATIONS_APPLIED),
         (Some(job), Migration::Done) => all.set(MIGRATIONS_APPLIED, true, "Applied", format!("Job {job} ended well")),
-        (Some(_), Migration::Failed) => all.set(MIGRATIONS_APPLIED, false, "MigrationFailed", migration_failed(service, seen)),
+        (Some(_), Migration::Failed) => {
+            all.set(MIGRATIONS_APPLIED, false, "MigrationFailed", migration_failed(service, seen))
+        }
         (Some(job), _) => all.set(MIGRATIONS_APPLIED, false, "Migrating", format!("Job {job} has not ended")),
     };
     let progress = progress(service, seen, plan);
@@ -156,16 +157,16 @@ fn progress(service: &Service, seen: &Observation, plan: &Plan) -> Option<Troubl
             reason: "Migrating",
             message: format!("Job {} has not ended", seen.migration_job.as_deref().unwrap_or_default()),
         }),
-        Phase::MigrationFailed => {
-            Some(Trouble { reason: "MigrationFailed", message: migration_failed(service, seen) })
+        Phase::MigrationFailed => Some(Trouble { reason: "MigrationFailed", message: migration_failed(service, seen) }),
+        Phase::WaitingForPods | Phase::DeadlineExceeded => {
+            Some(seen.troubles.get(target).cloned().unwrap_or_else(|| {
+                let count = seen.pods.get(target).copied().unwrap_or_default();
+                Trouble {
+                    reason: "Progressing",
+                    message: format!("revision {target}: {} of {} pods are ready", count.ready, count.size),
+                }
+            }))
         }
-        Phase::WaitingForPods | Phase::DeadlineExceeded => Some(seen.troubles.get(target).cloned().unwrap_or_else(|| {
-            let count = seen.pods.get(target).copied().unwrap_or_default();
-            Trouble {
-                reason: "Progressing",
-                message: format!("revision {target}: {} of {} pods are ready", count.ready, count.size),
-            }
-        })),
     }
 }
 
@@ -218,7 +219,10 @@ mod tests {
         let service = service(Value::Null);
         let mut found = Found::default();
         let start = assess(&service, &found, &BettingServiceStatus::default(), 100);
-        assert_eq!(words(&start), ["Available=False/Progressing", "Ready=False/Progressing", "Reconciling=True/Progressing"]);
+        assert_eq!(
+            words(&start),
+            ["Available=False/Progressing", "Ready=False/Progressing", "Reconciling=True/Progressing"]
+        );
         let target = start.revision.clone().unwrap();
         assert_eq!((start.summary.as_deref(), start.stable_revision.as_deref()), (Some("0/2"), None));
         assert_eq!(start.history[0].waiting_since, Some(Time(at(100))));
@@ -245,7 +249,10 @@ mod tests {
         let first = assess(&one, &found, &first, 1);
         let two = service(json!({"config": {"A": "1"}, "version": "2.0"}));
         let rolling = assess(&two, &found, &first, 10);
-        assert_eq!(words(&rolling), ["Available=True/Available", "Ready=True/Available", "Reconciling=True/Progressing"]);
+        assert_eq!(
+            words(&rolling),
+            ["Available=True/Available", "Ready=True/Available", "Reconciling=True/Progressing"]
+        );
         let new = rolling.revision.clone().unwrap();
         found.records = observe(&two, &found, &rolling, at(10)).records.into_values().collect();
         found.deployments.push(deployment(&new, 2, 0));

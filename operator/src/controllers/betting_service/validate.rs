@@ -15,9 +15,9 @@ use std::time::Duration;
 /// Time that a pod gets to drain unless the spec says otherwise.
 const DRAIN: Duration = Duration::from_secs(30);
 /// Time that a revision may wait for its pods unless the spec says otherwise.
-const PROGRESS_DEADLINE: Duration = Duration::from_secs(600);
+const PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
 /// Time that a migration may take unless the spec says otherwise.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
 
 /// What the Tenant says about the environment of the service's namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -107,11 +107,9 @@ impl Service {
 /// Checks what no schema can. `facts` is `None` in a namespace that is no environment: there a service runs as NonProduction,
 /// without claims, market book or route.
 pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Result<Service, Fault> {
-    let (Some(name), Some(namespace), Some(owner)) = (
-        object.metadata.name.clone(),
-        object.metadata.namespace.clone(),
-        object.controller_owner_ref(&()),
-    ) else {
+    let (Some(name), Some(namespace), Some(owner)) =
+        (object.metadata.name.clone(), object.metadata.namespace.clone(), object.controller_owner_ref(&()))
+    else {
         return Err(Fault::new(Category::Panic, "a BettingService came without name, namespace or uid; report this"));
     };
     let spec = &object.spec.spec;
@@ -158,7 +156,7 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
         None => None,
         Some(it) => Some(time(Some(&it.stabilisation), Duration::ZERO, "autoscaling.scaleDown.stabilisation")?),
     };
-    if scale_down.is_some_and(|window| window > Duration::from_secs(3600)) {
+    if scale_down.is_some_and(|window| window > Duration::from_hours(1)) {
         return Err(Fault::invalid_spec("spec.autoscaling.scaleDown.stabilisation: at most 1h"));
     }
     let bounds = Bounds { min: spec.replicas.min, max: spec.replicas.max };
@@ -192,7 +190,8 @@ fn ports(object: &BettingService) -> Result<(), Fault> {
             )));
         }
     }
-    let probes = spec.probes.iter().flat_map(|probes| [("liveness", &probes.liveness), ("readiness", &probes.readiness)]);
+    let probes =
+        spec.probes.iter().flat_map(|probes| [("liveness", &probes.liveness), ("readiness", &probes.readiness)]);
     for (which, probe) in probes {
         if let Some(probe) = probe
             && !spec.ports.iter().any(|port| port.name == probe.port)
@@ -237,7 +236,7 @@ fn needs(service: &str, needs: &[Need], classes: &[DatabaseClassRef]) -> Result<
 
 fn time(text: Option<&str>, default: Duration, field: &str) -> Result<Duration, Fault> {
     let Some(text) = text else { return Ok(default) };
-    duration::parse(text).filter(|it| *it <= Duration::from_secs(7 * 24 * 3600)).ok_or_else(|| {
+    duration::parse(text).filter(|it| *it <= Duration::from_hours(168)).ok_or_else(|| {
         Fault::invalid_spec(format!("spec.{field}: {text:?} is no duration up to a week; write for example 30s or 10m"))
     })
 }
@@ -256,7 +255,7 @@ mod tests {
     fn defaults_are_the_contract() {
         let service = validate(&betting_service(Value::Null), facts()).unwrap();
         assert_eq!(service.drain, Duration::from_secs(30));
-        assert_eq!(service.progress_deadline, Duration::from_secs(600));
+        assert_eq!(service.progress_deadline, Duration::from_mins(10));
         assert_eq!(service.values.currencies, ["EUR", "SEK"]);
         assert_eq!(service.values.licence, "mga-1");
         assert!(service.in_environment());
@@ -266,7 +265,10 @@ mod tests {
     fn each_refusal_names_its_field_and_what_to_do() {
         for (more, parts) in [
             (json!({"image": "r.example/p:latest"}), ["spec.image", "by digest"]),
-            (json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}), ["spec.ports", "its own number"]),
+            (
+                json!({"ports": [{"name": "a", "port": 80}, {"name": "b", "port": 80}]}),
+                ["spec.ports", "its own number"],
+            ),
             (json!({"probes": {"liveness": {"path": "/", "port": "x"}}}), ["spec.probes.liveness.port", "name one"]),
             (
                 json!({"needs": [{"name": "db", "engine": "PostgreSQL", "access": "Migrate"}]}),

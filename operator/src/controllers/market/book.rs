@@ -108,7 +108,8 @@ impl Books {
         };
         for _ in 0..RAISES {
             let mut known: Vec<Published> = memory.published.iter().cloned().collect();
-            known.extend(ctx.cache.child(ChildKind::ConfigMap, Some(namespace), build::NAME).map(|it| build::read(&it)));
+            known
+                .extend(ctx.cache.child(ChildKind::ConfigMap, Some(namespace), build::NAME).map(|it| build::read(&it)));
             let floor = memory.floor.max(told(|book| book.generation));
             let generation = build::generation(&digest, &known, floor);
             let book = rules.book.clone().with_generation(generation);
@@ -168,10 +169,8 @@ impl Books {
         // Outside of the apiserver: only while this process leads (rule O5).
         ctx.leader.fence()?;
         let failed = std::mem::take(&mut memory.failed);
-        let missing = missing
-            .into_iter()
-            .map(|follower| Asked { failed_before: failed.contains(&follower), follower })
-            .collect();
+        let missing =
+            missing.into_iter().map(|follower| Asked { failed_before: failed.contains(&follower), follower }).collect();
         let mut higher = None;
         let mut waiting = Vec::new();
         for (follower, answer) in self.pusher.push(missing, &token, generation, book).await {
@@ -218,11 +217,7 @@ async fn warn_of_refusals(ctx: &Ctx, markets: &[Arc<Market>], rules: &Compiled) 
 }
 
 /// Writes the statuses that say something new. All are tried; the first fault counts.
-async fn write_all(
-    ctx: &Ctx,
-    markets: &[Arc<Market>],
-    status: impl Fn(&Market) -> MarketStatus,
-) -> Result<(), Fault> {
+async fn write_all(ctx: &Ctx, markets: &[Arc<Market>], status: impl Fn(&Market) -> MarketStatus) -> Result<(), Fault> {
     let mut writes = Vec::with_capacity(markets.len());
     for market in markets {
         let value = serde_json::to_value(status(market)).map_err(|error| {

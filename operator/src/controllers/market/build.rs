@@ -54,7 +54,12 @@ pub fn generation(digest: &str, known: &[Published], at_least: u64) -> u64 {
 
 /// The ConfigMap. It belongs to the environment, not to a Market: an environment without Markets has an empty book.
 pub fn config_map(namespace: &str, tenant: &str, environment: &str, book: &Book) -> Result<DynamicObject, BookError> {
-    let purpose = owner::Purpose { tenant: Some(tenant), environment: Some(environment), instance: Some(NAME), ..Default::default() };
+    let purpose = owner::Purpose {
+        tenant: Some(tenant),
+        environment: Some(environment),
+        instance: Some(NAME),
+        ..Default::default()
+    };
     let mut labels = owner::labels(&purpose);
     // Not the Tenant's: that is pruned by its own name.
     labels.insert(paddock_crds::labels::NAME.into(), NAME.into());
@@ -98,7 +103,11 @@ mod tests {
         assert_eq!(generation(&none, std::slice::from_ref(&known), 0), 4);
         assert_eq!(generation(&some, std::slice::from_ref(&known), 0), 5);
         let older = Published { generation: 2, digest: some.clone() };
-        assert_eq!(generation(&some, &[known.clone(), older], 0), 5, "an older book with these rules does not come back");
+        assert_eq!(
+            generation(&some, &[known.clone(), older], 0),
+            5,
+            "an older book with these rules does not come back"
+        );
         assert_eq!(generation(&none, &[known], 9), 10, "a pod that has 9 refuses less");
     }
 

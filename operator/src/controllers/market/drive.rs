@@ -23,7 +23,7 @@ use tracing::Instrument as _;
 /// Metric label.
 const CONTROLLER: &str = "market";
 /// How long a pass may take.
-const DEADLINE: Duration = Duration::from_secs(60);
+const DEADLINE: Duration = Duration::from_mins(1);
 /// How often a namespace is looked at although nothing changed. Costs no request when all is well.
 const RESYNC: Duration = Duration::from_mins(10);
 /// Wait after a lost race.
@@ -36,7 +36,10 @@ pub async fn start(ctx: Arc<Ctx>, stop: CancellationToken) {
     let books = match Pusher::new(ctx.settings.control_port) {
         Ok(pusher) => Arc::new(Books::new(pusher)),
         Err(error) => {
-            tracing::error!(error = &error as &dyn std::error::Error, "no client for control ports: markets are not enforced");
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no client for control ports: markets are not enforced"
+            );
             return;
         }
     };
@@ -99,7 +102,9 @@ async fn pass(books: Arc<Books>, ctx: Arc<Ctx>, namespace: String) -> (String, R
     let work = AssertUnwindSafe(books.reconcile(&ctx, &namespace)).catch_unwind().instrument(span);
     let result = match tokio::time::timeout(DEADLINE, work).await {
         Ok(Ok(result)) => result,
-        Ok(Err(_)) => Err(Fault::new(Category::Panic, "a defect of the operator stopped the work on a market book: report it")),
+        Ok(Err(_)) => {
+            Err(Fault::new(Category::Panic, "a defect of the operator stopped the work on a market book: report it"))
+        }
         Err(_) => Err(Fault::new(Category::Timeout, "the work on a market book took too long; it is tried again")),
     };
     drop(timer);

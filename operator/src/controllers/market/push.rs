@@ -42,6 +42,11 @@ impl Follower {
         if text("/status/phase") != "Running" || text("/status/podIP").is_empty() {
             return None;
         }
+        // A container that does not run takes no bets; when it runs again it is another process.
+        let state = pod.data.pointer("/status/containerStatuses/0/state");
+        if state.is_some_and(|state| state.get("waiting").is_some() || state.get("terminated").is_some()) {
+            return None;
+        }
         let process = text("/status/containerStatuses/0/containerID");
         Some(Self {
             name: pod.metadata.name.clone()?,
@@ -107,7 +112,14 @@ impl Pusher {
             .await
     }
 
-    async fn put(&self, follower: &Follower, token: &SecretString, generation: u64, book: Arc<str>, timeout: Duration) -> Answer {
+    async fn put(
+        &self,
+        follower: &Follower,
+        token: &SecretString,
+        generation: u64,
+        book: Arc<str>,
+        timeout: Duration,
+    ) -> Answer {
         let host = if follower.ip.contains(':') { format!("[{}]", follower.ip) } else { follower.ip.clone() };
         let request = self
             .http
@@ -138,18 +150,25 @@ mod tests {
     use axum::{Json, Router, http::HeaderMap, http::StatusCode, routing::put};
     use serde_json::json;
 
-    fn pod(status: Value) -> DynamicObject {
+    fn pod(status: &Value) -> DynamicObject {
         serde_json::from_value(json!({"metadata": {"name": "rates-1", "uid": "u"}, "status": status})).unwrap()
     }
 
     #[test]
     fn a_pod_is_told_when_it_runs_ready_or_not_and_again_after_a_restart() {
-        assert_eq!(Follower::of(&pod(json!({"phase": "Pending"}))), None);
-        assert_eq!(Follower::of(&pod(json!({"phase": "Succeeded", "podIP": "10.0.0.1"}))), None);
+        assert_eq!(Follower::of(&pod(&json!({"phase": "Pending"}))), None);
+        assert_eq!(Follower::of(&pod(&json!({"phase": "Succeeded", "podIP": "10.0.0.1"}))), None);
         let running = |id: &str| {
-            Follower::of(&pod(json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"containerID": id}]})))
+            Follower::of(&pod(
+                &json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": [{"containerID": id}]}),
+            ))
         };
         assert!(running("a").is_some());
+        let crashing = json!([{"containerID": "a", "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]);
+        assert_eq!(
+            Follower::of(&pod(&json!({"phase": "Running", "podIP": "10.0.0.1", "containerStatuses": crashing}))),
+            None
+        );
         assert_ne!(running("a"), running("b"));
     }
 
@@ -178,7 +197,11 @@ mod tests {
             let (pusher, follower) = (pusher.clone(), follower.clone());
             async move {
                 let book: Arc<str> = json!({"generation": generation}).to_string().into();
-                pusher.push(vec![Asked { follower, failed_before: false }], &SecretString::from(token), generation, &book).await.remove(0).1
+                pusher
+                    .push(vec![Asked { follower, failed_before: false }], &SecretString::from(token), generation, &book)
+                    .await
+                    .remove(0)
+                    .1
             }
         };
         assert_eq!(ask("token", 7).await, Answer::InForce);
@@ -186,7 +209,8 @@ mod tests {
         assert!(matches!(ask("wrong", 7).await, Answer::Failed(_)));
         let gone = Pusher::new(1).unwrap();
         let book: Arc<str> = "{}".into();
-        let answers = gone.push(vec![Asked { follower, failed_before: true }], &SecretString::from("token"), 1, &book).await;
+        let answers =
+            gone.push(vec![Asked { follower, failed_before: true }], &SecretString::from("token"), 1, &book).await;
         assert!(matches!(answers[0].1, Answer::Failed(_)));
     }
 }

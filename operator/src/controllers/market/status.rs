@@ -39,9 +39,8 @@ pub fn status(market: &Market, refusal: Option<&Refusal>, progress: &Progress) -
         MarketState::Closed => (false, "Closed", "spec.state is Closed: not offered; open bets still settle"),
     };
     let generation = progress.generation;
-    let all = all
-        .set(ACCEPTED, true, "Accepted", "the rule is in the market book")
-        .set(SUSPENDED, suspended, state, words);
+    let all =
+        all.set(ACCEPTED, true, "Accepted", "the rule is in the market book").set(SUSPENDED, suspended, state, words);
     let all = if progress.acknowledged >= generation {
         all.set(READY, true, "Enforced", format!("every pod enforces market book {generation}"))
     } else {
@@ -113,7 +112,11 @@ mod tests {
                 "Suspended=True/Suspended"
             ]
         );
-        assert!(early.conditions[1].message.ends_with("rates-3: no answer; and 2 more"), "{}", early.conditions[1].message);
+        assert!(
+            early.conditions[1].message.ends_with("rates-3: no answer; and 2 more"),
+            "{}",
+            early.conditions[1].message
+        );
         assert_eq!(early.book, Some(BookStatus { generation: 7, acknowledged: 6 }));
         let done = status(&market, None, &Progress { generation: 7, acknowledged: 7, waiting: Vec::new() });
         assert_eq!(words(&done), ["Accepted=True/Accepted", "Ready=True/Enforced", "Suspended=True/Suspended"]);

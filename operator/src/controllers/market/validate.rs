@@ -62,7 +62,8 @@ fn rule(name: &str, market: &Market) -> Result<MarketRule, Refusal> {
         return Err(Refusal { reason: "UnknownMarketType", message });
     }
     let spec = serde_json::to_value(&market.spec).and_then(serde_json::from_value::<RuleSpec>);
-    let spec = spec.map_err(|error| Refusal { reason: "InvalidRule", message: format!("spec: {error}; correct it") })?;
+    let spec =
+        spec.map_err(|error| Refusal { reason: "InvalidRule", message: format!("spec: {error}; correct it") })?;
     spec.validate(name).map_err(|errors| refusal(&errors))
 }
 

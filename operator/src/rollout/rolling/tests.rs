@@ -9,7 +9,7 @@ fn observed(target: &str, stable: Option<&str>, revisions: &[(&str, Option<i32>,
         stable: stable.map(Into::into),
         suspended: false,
         bounds: Bounds { min: 2, max: 2 },
-        deadline: Duration::from_secs(600),
+        deadline: Duration::from_mins(10),
         waited: None,
         claims_bound: true,
         migration: Migration::Done,
@@ -43,7 +43,7 @@ fn the_first_revision_waits_for_claims_then_migrates_then_starts() {
     it.migration = Migration::Done;
     let plan = step(&it);
     assert_eq!((plan.phase, sizes(&plan)), (Phase::WaitingForPods, vec![("a", Size::Fixed(2))]));
-    assert_eq!(plan.again, Some(Duration::from_secs(600)));
+    assert_eq!(plan.again, Some(Duration::from_mins(10)));
 }
 
 #[test]
@@ -71,7 +71,7 @@ fn a_late_candidate_is_told_and_the_old_one_goes_on() {
     let mut it = observed("b", Some("a"), &[("a", Some(2), 2), ("b", Some(2), 0)]);
     it.waited = Some(Duration::from_secs(599));
     assert_eq!((step(&it).phase, step(&it).again), (Phase::WaitingForPods, Some(Duration::from_secs(1))));
-    it.waited = Some(Duration::from_secs(600));
+    it.waited = Some(Duration::from_mins(10));
     let plan = step(&it);
     assert_eq!((plan.phase, plan.again), (Phase::DeadlineExceeded, None));
     assert_eq!(plan.sizes["a"], Size::Fixed(2));
@@ -146,12 +146,8 @@ enum Happening {
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
-    let migration = prop_oneof![
-        Just(Migration::Done),
-        Just(Migration::Due),
-        Just(Migration::Running),
-        Just(Migration::Failed)
-    ];
+    let migration =
+        prop_oneof![Just(Migration::Done), Just(Migration::Due), Just(Migration::Running), Just(Migration::Failed)];
     prop_oneof![
         2 => (0u8..4).prop_map(Happening::Target),
         1 => any::<bool>().prop_map(Happening::Suspend),
@@ -186,7 +182,7 @@ impl Model {
             Happening::Target(number) => {
                 seen.target = name(*number);
                 seen.waited = None;
-            },
+            }
             Happening::Suspend(suspended) => seen.suspended = *suspended,
             Happening::Bounds(min, max) => seen.bounds = Bounds { min: *min, max: *max },
             Happening::Claims(bound) => seen.claims_bound = *bound,
@@ -195,12 +191,12 @@ impl Model {
                 if let Some(it) = seen.revisions.get_mut(&name(*number)) {
                     it.available = (it.available + 1).min(it.size.unwrap_or(0));
                 }
-            },
+            }
             Happening::PodFails(number) => {
                 if let Some(it) = seen.revisions.get_mut(&name(*number)) {
                     it.available = (it.available - 1).max(0);
                 }
-            },
+            }
             Happening::Autoscale(size) => {
                 let Bounds { min, max } = seen.bounds;
                 let stable = seen.stable.clone().unwrap_or_default();
@@ -208,7 +204,7 @@ impl Model {
                     it.size = Some((*size).clamp(min, max));
                     it.available = it.available.min(*size);
                 }
-            },
+            }
             Happening::RecordLost => seen.stable = None,
             Happening::Waits => seen.waited = Some(Duration::from_secs(700)),
         }
@@ -217,14 +213,17 @@ impl Model {
     /// Executes a plan as the controller does, but stops after `writes` of its changes, as a crash would.
     fn execute(&mut self, plan: &Plan, writes: usize) {
         let newest = self.seen.revisions.values().map(|it| it.number).max().unwrap_or(0);
-        self.seen.revisions.entry(self.seen.target.clone()).or_insert(Revision { number: newest + 1, ..Revision::default() });
+        self.seen
+            .revisions
+            .entry(self.seen.target.clone())
+            .or_insert(Revision { number: newest + 1, ..Revision::default() });
         for (hash, size) in plan.sizes.iter().take(writes) {
             let it = self.seen.revisions.entry(hash.clone()).or_default();
             match *size {
                 Size::Zero => it.size = Some(0),
                 Size::Fixed(size) => it.size = Some(size),
                 Size::Autoscaled { from } if !it.runs() => it.size = Some(from),
-                Size::Autoscaled { .. } => {},
+                Size::Autoscaled { .. } => {}
             }
             it.available = it.available.min(it.size.unwrap_or(0));
         }
@@ -259,7 +258,7 @@ proptest! {
                 }
             }
             if !model.seen.suspended {
-                for hash in plan.stable.iter() {
+                if let Some(hash) = &plan.stable {
                     let size = plan.sizes.get(hash).copied();
                     prop_assert!(!matches!(size, None | Some(Size::Zero)), "stable keeps its pods: {:?}", plan);
                 }

@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::controllers::betting_service::validate::validate;
 
-    fn listeners(all: Value) -> DynamicObject {
+    fn listeners(all: &Value) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "gateway.networking.k8s.io/v1", "kind": "ListenerSet", "metadata": {"name": "public"},
             "spec": {"listeners": all}
@@ -98,14 +98,18 @@ mod tests {
 
     #[test]
     fn a_route_takes_https_only() {
-        let both = listeners(json!([
+        let both = listeners(&json!([
             {"name": "http-a", "protocol": "HTTP", "port": 80}, {"name": "b", "protocol": "HTTPS", "port": 443},
             {"name": "a", "protocol": "HTTPS", "port": 443},
         ]));
         let routed = fixture(json!({"route": {"path": "/", "webSocket": true}}));
         let object = route(&routed, Some(&both)).unwrap();
-        let sections: Vec<_> =
-            object.data["spec"]["parentRefs"].as_array().unwrap().iter().map(|it| it["sectionName"].as_str().unwrap()).collect();
+        let sections: Vec<_> = object.data["spec"]["parentRefs"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["sectionName"].as_str().unwrap())
+            .collect();
         assert_eq!(sections, ["a", "b"]);
         assert_eq!(object.data["spec"]["rules"][0]["timeouts"], json!({"request": "0s"}));
         assert_eq!(object.data["spec"]["rules"][0]["backendRefs"][0]["port"], 8080);
@@ -113,8 +117,8 @@ mod tests {
 
     #[test]
     fn no_route_without_something_to_attach_to() {
-        let https = listeners(json!([{"name": "a", "protocol": "HTTPS", "port": 443}]));
-        let plain = listeners(json!([{"name": "a", "protocol": "HTTP", "port": 80}]));
+        let https = listeners(&json!([{"name": "a", "protocol": "HTTPS", "port": 443}]));
+        let plain = listeners(&json!([{"name": "a", "protocol": "HTTP", "port": 80}]));
         let routed = betting_service(json!({"route": {"path": "/"}}));
         let inside = fixture(json!({"route": {"path": "/"}}));
         assert!(route(&inside, Some(&https)).is_some());

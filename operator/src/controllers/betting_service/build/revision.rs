@@ -135,10 +135,7 @@ impl Record {
             "minReplicas": service.bounds.min, "maxReplicas": service.bounds.max, "metrics": metrics,
         });
         if let (Some(window), Some(fields)) = (service.scale_down, spec.as_object_mut()) {
-            fields.insert(
-                "behavior".into(),
-                json!({"scaleDown": {"stabilizationWindowSeconds": window.as_secs()}}),
-            );
+            fields.insert("behavior".into(), json!({"scaleDown": {"stabilizationWindowSeconds": window.as_secs()}}));
         }
         let labels = service.revision_labels(&self.hash);
         service.object(ChildKind::HorizontalPodAutoscaler, &name, labels, json!({"spec": spec}))

@@ -197,7 +197,10 @@ mod tests {
         assert_eq!(container["securityContext"]["readOnlyRootFilesystem"], true);
         assert_eq!(container["securityContext"]["capabilities"], json!({"drop": ["ALL"]}));
         assert_eq!(container["lifecycle"]["preStop"], json!({"sleep": {"seconds": 5}}));
-        assert_eq!(container["readinessProbe"]["httpGet"], json!({"path": "/readyz", "port": "metrics", "scheme": "HTTP"}));
+        assert_eq!(
+            container["readinessProbe"]["httpGet"],
+            json!({"path": "/readyz", "port": "metrics", "scheme": "HTTP"})
+        );
         assert_eq!(container["readinessProbe"]["periodSeconds"], 1);
         assert_eq!(container["readinessProbe"]["failureThreshold"], 2);
         assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
@@ -213,14 +216,25 @@ mod tests {
             })),
             "abc",
         );
-        let secrets: Vec<_> =
-            template["spec"]["volumes"].as_array().unwrap().iter().filter_map(|it| it["secret"]["secretName"].as_str()).collect();
+        let secrets: Vec<_> = template["spec"]["volumes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .filter_map(|it| it["secret"]["secretName"].as_str())
+            .collect();
         assert_eq!(secrets, ["bus-odds", "odds-db-odds", "paddock-control"]);
-        let paths: Vec<_> =
-            container(&template)["volumeMounts"].as_array().unwrap().iter().map(|it| it["mountPath"].as_str().unwrap().to_owned()).collect();
+        let paths: Vec<_> = container(&template)["volumeMounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|it| it["mountPath"].as_str().unwrap().to_owned())
+            .collect();
         assert_eq!(paths, ["/tmp", "/bindings/bus", "/bindings/db", "/control", "/market-book"]);
         let labels = &template["metadata"]["labels"];
-        assert_eq!((&labels["paddock.bet/routed"], &labels["paddock.bet/market-book"]), (&json!("true"), &json!("true")));
+        assert_eq!(
+            (&labels["paddock.bet/routed"], &labels["paddock.bet/market-book"]),
+            (&json!("true"), &json!("true"))
+        );
         assert_eq!(labels["paddock.bet/revision"], "abc");
         assert!(template["spec"]["volumes"].to_string().find("optional").is_none());
     }
