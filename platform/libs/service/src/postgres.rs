@@ -111,8 +111,8 @@ fn pool(binding: &Binding, bounds: PoolBounds) -> Result<PgPool, BindingError> {
     Ok(PgPoolOptions::new()
         .max_connections(bounds.connections)
         .acquire_timeout(bounds.acquire)
-        .idle_timeout(Duration::from_secs(300))
-        .max_lifetime(Duration::from_secs(1800))
+        .idle_timeout(Duration::from_mins(5))
+        .max_lifetime(Duration::from_mins(30))
         .connect_lazy_with(options))
 }
 

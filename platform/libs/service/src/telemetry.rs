@@ -5,9 +5,12 @@ use std::time::Duration;
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging, once per process. `RUST_LOG` filters; `info` is the default.
+/// Starts logging, once per process. `LOG_LEVEL` is a level or a filter by target; `info` is the default.
 pub(crate) fn log_to_stdout() {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info,sqlx=warn,rdkafka=warn"));
+    let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
+    // rdkafka logs every end of a partition as an error; what matters comes back through the calls and is logged there.
+    let quiet = "sqlx=warn,librdkafka=warn,rdkafka=off";
+    let filter = EnvFilter::try_new(format!("{quiet},{level}")).unwrap_or_else(|_| EnvFilter::new(format!("{quiet},info")));
     // A second service in one process (tests) finds a subscriber already there.
     let _already_there = tracing_subscriber::fmt()
         .json()

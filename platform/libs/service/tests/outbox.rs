@@ -1,4 +1,12 @@
 //! The outbox over a real PostgreSQL and the client library's mock broker.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test fails by panicking"
+)]
 
 use std::time::Duration;
 

@@ -1,4 +1,12 @@
 //! A pod's life, over its real ports.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a test fails by panicking"
+)]
 
 use std::net::Ipv4Addr;
 use std::path::Path;

@@ -71,7 +71,7 @@ impl Server {
                     }
                     ensure!(started.elapsed() < START, "postgres does not answer: {error}");
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                },
+                }
             }
         }
     }

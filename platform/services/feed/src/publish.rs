@@ -170,7 +170,9 @@ impl Publisher {
             }
             if beat {
                 let now = Timestamp::now().as_millisecond();
-                producers.iter_mut().for_each(|producer| producer.tick(now));
+                for producer in &mut producers {
+                    producer.tick(now);
+                }
                 pending.push(self.heartbeat(&producers, false)?);
             }
             if pending.is_empty() {
@@ -196,7 +198,7 @@ impl Publisher {
         match event {
             SourceEvent::Message { id, message } => {
                 let at = Timestamp::from_millisecond(message.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
-                pending.push(Record::of(&Envelope::at(&self.origin, id, at, message))?);
+                pending.push(Record::of(&Envelope::at(&self.origin, id, at, *message))?);
             }
             SourceEvent::SnapshotComplete { product, request_id } => {
                 if let Some(producer) = producers.iter_mut().find(|producer| producer.product() == product) {

@@ -34,7 +34,7 @@ pub enum SourceEvent {
         /// The same id for the same message, also when a recovery sends it again.
         id: Uuid,
         /// The message.
-        message: FeedMessage,
+        message: Box<FeedMessage>,
     },
     /// All messages of a recovery were sent.
     SnapshotComplete {

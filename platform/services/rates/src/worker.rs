@@ -1,5 +1,6 @@
 //! The loop that owns partitions of topic `feed`.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,7 +28,7 @@ const LOOK: Duration = Duration::from_millis(250);
 /// Time between heartbeats.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Time between withdrawals of old events.
-const WITHDRAW: Duration = Duration::from_secs(60);
+const WITHDRAW: Duration = Duration::from_mins(1);
 
 /// What the worker is made of.
 pub(crate) struct Worker {
@@ -106,11 +107,15 @@ impl Worker {
         let mut books = self.book.changes();
         let book = books.wait_for(Option::is_some).await.context("the market book's holder is gone")?.clone();
         let mut book = book.context("no market book")?;
+        // Which producer is live and which is not must be known before the first record.
+        self.ready.close("no heartbeat of the feed was seen yet");
+        let first = self.feed_state.wait_for(Option::is_some).await.map(|_seen| ());
+        first.context("the feed's heartbeat is not followed any more")?;
         let offer_partitions = self.bus.partitions(Topic::Offer).await?;
         let consumer = self.feed.group("rates", &[Topic::Feed])?;
         let mut assigned = consumer.assigned();
         let mut owned: BTreeMap<i32, Owned> = BTreeMap::new();
-        let mut producers = Producers::default();
+        let mut producers = Producers::at(self.feed_state.borrow().as_ref(), now());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut beat_at, mut withdraw_at) = (Instant::now(), Instant::now());
@@ -122,8 +127,8 @@ impl Worker {
                     let now: BTreeSet<i32> = assigned.borrow_and_update().iter().map(|(_, number)| *number).collect();
                     owned.retain(|number, _| now.contains(number));
                     for number in now {
-                        if !owned.contains_key(&number) {
-                            owned.insert(number, self.load(number, &around(&book, &producers)).await?);
+                        if let Entry::Vacant(place) = owned.entry(number) {
+                            place.insert(self.load(number, &around(&book, &producers)).await?);
                         }
                     }
                     self.metrics.partitions.set(i64::try_from(owned.len()).unwrap_or(0));

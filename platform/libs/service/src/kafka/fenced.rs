@@ -59,7 +59,7 @@ impl FencedProducer {
         for record in records {
             self.learn(&record.topic).await?;
         }
-        self.step(|producer| producer.begin_transaction()).await?;
+        self.step(rdkafka::producer::Producer::begin_transaction).await?;
         match self.fill(records).await {
             Ok(()) => {}
             Err(error) => {

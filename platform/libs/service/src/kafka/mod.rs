@@ -148,7 +148,10 @@ impl Bus {
                 client = self.config().and_then(|config| Ok(Arc::new(config.create()?))).ok();
             }
             let Some(present) = client.clone() else { continue };
-            let asked = tokio::task::spawn_blocking(move || present.client().fetch_metadata(None, ANSWER)).await;
+            // Of one topic of ours: a broker may have very many of others.
+            let topic = self.topics().ok().and_then(|topics| topics.into_values().next());
+            let asked =
+                tokio::task::spawn_blocking(move || present.client().fetch_metadata(topic.as_deref(), ANSWER)).await;
             if matches!(asked, Ok(Ok(_))) {
                 missed = 0;
                 gate.open();

@@ -154,9 +154,9 @@ pub(super) fn message<'a>(topic: &'a str, partition: i32, record: &'a Record) ->
     }
 }
 
-async fn enqueue<'a>(
+async fn enqueue(
     producer: &FutureProducer,
-    message: FutureRecord<'a, String, Vec<u8>>,
+    message: FutureRecord<'_, String, Vec<u8>>,
 ) -> Result<rdkafka::producer::DeliveryFuture, SendError> {
     const TRIES: u32 = 400;
     let mut message = message;

@@ -57,7 +57,7 @@ fn broken(error: impl std::fmt::Display) -> SourceError {
 }
 
 fn event(said: Said) -> SourceEvent {
-    SourceEvent::Message { id: said.id, message: said.message }
+    SourceEvent::Message { id: said.id, message: Box::new(said.message) }
 }
 
 #[async_trait]

@@ -159,9 +159,9 @@ fn prices(
             return None;
         }
     };
-    let priced: Vec<_> =
+    let offerable: Vec<_> =
         fair.iter().zip(prices).filter_map(|((id, _), odds)| Some(((*id).to_owned(), odds?))).collect();
-    (!priced.is_empty()).then_some(priced)
+    (!offerable.is_empty()).then_some(offerable)
 }
 
 fn outcomes(

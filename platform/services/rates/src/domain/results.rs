@@ -137,8 +137,12 @@ mod tests {
         let cancel = Fact::Cancelled { at: 30, range: range.clone() };
         let undo = |at, start| Fact::CancelUndone { at, start_time: Some(start), end_time: Some(20) };
         let cancels = |facts: &[Fact]| fold("sim:match:1", &line(), facts).cancels;
-        assert_eq!(cancels(&[cancel.clone(), undo(40, 11)]), [range.clone()]);
-        assert_eq!(cancels(&[cancel.clone(), undo(29, 10)]), [range.clone()], "cancelled again after the undo");
+        assert_eq!(cancels(&[cancel.clone(), undo(40, 11)]), std::slice::from_ref(&range));
+        assert_eq!(
+            cancels(&[cancel.clone(), undo(29, 10)]),
+            std::slice::from_ref(&range),
+            "cancelled again after the undo"
+        );
         assert_eq!(cancels(&[cancel, undo(30, 10)]), []);
         assert!(range.covers(10) && range.covers(19) && !range.covers(20) && !range.covers(9));
     }
