@@ -18,7 +18,9 @@ pub enum DatabaseError {
         cause: String,
     },
     /// The certificate is not signed by the class's CA, has expired, or is for another host.
-    #[error("the certificate of server {server} is refused ({cause}); check the class's caSecret and the host name in its endpoint")]
+    #[error(
+        "the certificate of server {server} is refused ({cause}); check the class's caSecret and the host name in its endpoint"
+    )]
     CertificateRefused {
         /// Name of the server in its class.
         server: String,
@@ -26,7 +28,9 @@ pub enum DatabaseError {
         cause: String,
     },
     /// The administrator may not log in.
-    #[error("server {server} refuses the administrator's credentials; put the right username and password into Secret {secret}")]
+    #[error(
+        "server {server} refuses the administrator's credentials; put the right username and password into Secret {secret}"
+    )]
     CredentialsRefused {
         /// Name of the server in its class.
         server: String,

@@ -30,11 +30,14 @@ impl Apiserver {
                 let (parts, body) = request.into_parts();
                 let body = body.collect().await.unwrap().to_bytes();
                 let query = parts.uri.query().unwrap_or_default().to_owned();
-                let json_patch = parts.headers.get("content-type").is_some_and(|kind| kind == "application/json-patch+json");
+                let json_patch =
+                    parts.headers.get("content-type").is_some_and(|kind| kind == "application/json-patch+json");
                 let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
                 let (code, answer) = server.answer(&parts.method, parts.uri.path(), &query, json_patch, &body);
                 let status = StatusCode::from_u16(code).unwrap();
-                Ok::<_, Infallible>(Response::builder().status(status).body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap())
+                Ok::<_, Infallible>(
+                    Response::builder().status(status).body(Body::from(serde_json::to_vec(&answer).unwrap())).unwrap(),
+                )
             }
         });
         kube::Client::new(service, "default")
@@ -113,7 +116,11 @@ impl Apiserver {
             }
         };
         if !json_patch && !status {
-            let manager = query.split('&').find_map(|pair| pair.strip_prefix("fieldManager=")).unwrap_or_default().replace("%2F", "/");
+            let manager = query
+                .split('&')
+                .find_map(|pair| pair.strip_prefix("fieldManager="))
+                .unwrap_or_default()
+                .replace("%2F", "/");
             object["metadata"]["managedFields"] = json!([managed(&manager, "Apply", body)]);
         }
         let stored = state.store(path, &mut object);

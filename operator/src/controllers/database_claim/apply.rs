@@ -1,10 +1,10 @@
 //! Making a claim: first on its server, then its binding Secrets. Each step finds what an earlier one left, so that a crash between
 //! any two is harmless (rule O6).
 
+use super::build;
 use super::dereference::Found;
 use super::status::problem;
 use super::validate::{Choice, Problem, Wanted, choose};
-use super::build;
 use crate::controllers::database_class::{server, writer::writer};
 use crate::controllers::{Category, Ctx, Fault};
 use crate::database::{DatabaseError, Holding, Observed, Plan};
@@ -60,8 +60,8 @@ pub(super) async fn bind(
         Ok(handle) => handle,
         Err(error) => return Ok(Err(fault_of(&wanted.class, chosen, &error))),
     };
-    let logins = build::logins(claim, &found.secrets)
-        .map_err(|error| Fault::new(Category::ServerError, error.to_string()))?;
+    let logins =
+        build::logins(claim, &found.secrets).map_err(|error| Fault::new(Category::ServerError, error.to_string()))?;
     let plan = Plan {
         identity: wanted.identity.clone(),
         uid: claim.uid().unwrap_or_default(),
@@ -72,7 +72,9 @@ pub(super) async fn bind(
     };
     let observed = match handle.provisioner.ensure(&plan).await {
         Ok(observed) => observed,
-        Err(error @ DatabaseError::Superseded { .. }) => return Err(Fault::new(Category::NotLeader, error.to_string())),
+        Err(error @ DatabaseError::Superseded { .. }) => {
+            return Err(Fault::new(Category::NotLeader, error.to_string()));
+        }
         Err(error) => return Ok(Err(fault_of(&wanted.class, chosen, &error))),
     };
     let fresh = || uuid::Uuid::now_v7().to_string();
@@ -89,7 +91,8 @@ pub(super) async fn bind(
 /// A server's fault, as a problem of the claim. When the class knows of it already its controller asks the server and wakes the
 /// claims: they need not all ask too.
 fn fault_of(class: &DatabaseClass, server: &Server, error: &DatabaseError) -> Problem {
-    let known = class.status.iter().flat_map(|status| &status.servers).any(|it| it.name == server.name && !it.reachable);
+    let known =
+        class.status.iter().flat_map(|status| &status.servers).any(|it| it.name == server.name && !it.reachable);
     let problem = problem(error);
     let again = problem.again.map(|again| if known { again.max(KNOWN) } else { again });
     Problem { again, ..problem }

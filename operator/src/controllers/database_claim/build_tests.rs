@@ -12,11 +12,13 @@ fn claim(spec: Value) -> DatabaseClaim {
 }
 
 fn wanted() -> Wanted {
-    let class: DatabaseClass = serde_json::from_value(json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass",
+    let class: DatabaseClass =
+        serde_json::from_value(json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass",
         "metadata": {"name": "pg"}, "spec": {"engine": "PostgreSQL", "environmentClass": "Production", "servers": []}}))
-    .unwrap();
+        .unwrap();
     let limits = Limits { statement: Duration::ZERO, idle_in_transaction: Duration::ZERO, connections: 1 };
-    let topics = BTreeMap::from([("offer".to_owned(), "t.x.offer".to_owned()), ("feed".to_owned(), "paddock.feed".to_owned())]);
+    let topics =
+        BTreeMap::from([("offer".to_owned(), "t.x.offer".to_owned()), ("feed".to_owned(), "paddock.feed".to_owned())]);
     Wanted {
         identity: Identity::new("acme", "prod", "account-db"),
         class: Arc::new(class),
@@ -61,11 +63,19 @@ fn a_postgresql_binding_has_the_keys_of_the_contract() {
         keys,
         ["ca.crt", "database", "host", "password", "port", "provider", "sslmode", "type", "uri", "username", "version"]
     );
-    assert_eq!((text(app, "type"), text(app, "sslmode"), text(app, "port")), ("postgresql".into(), "verify-full".into(), "5432".into()));
+    assert_eq!(
+        (text(app, "type"), text(app, "sslmode"), text(app, "port")),
+        ("postgresql".into(), "verify-full".into(), "5432".into())
+    );
     assert_eq!(app.type_.as_deref(), Some("servicebinding.io/postgresql"));
     assert_ne!(text(app, "username"), text(&all[1], "username"));
     assert_ne!(text(app, "password"), text(&all[1], "password"));
-    let uri = format!("postgresql://{}:{}@pg.db.svc:5432/{}?sslmode=verify-full", text(app, "username"), text(app, "password"), text(app, "database"));
+    let uri = format!(
+        "postgresql://{}:{}@pg.db.svc:5432/{}?sslmode=verify-full",
+        text(app, "username"),
+        text(app, "password"),
+        text(app, "database")
+    );
     assert_eq!(text(app, "uri"), uri);
     assert_eq!(app.metadata.owner_references.as_ref().unwrap()[0].uid, "u");
 }
@@ -76,7 +86,10 @@ fn a_kafka_binding_names_exactly_the_topics_of_its_role() {
     let all = build(&claim, &BTreeMap::new(), "v1");
     let [app] = &all[..] else { panic!() };
     let keys: Vec<&str> = app.data.as_ref().unwrap().keys().map(String::as_str).collect();
-    assert_eq!(keys, ["bootstrap-servers", "group-prefix", "provider", "security-protocol", "topics", "type", "version"]);
+    assert_eq!(
+        keys,
+        ["bootstrap-servers", "group-prefix", "provider", "security-protocol", "topics", "type", "version"]
+    );
     assert_eq!(text(app, "topics"), r#"{"feed":"paddock.feed","offer":"t.x.offer"}"#);
     assert_eq!(text(app, "group-prefix"), format!("{}app.", wanted().identity.topic_prefix()));
     assert_eq!(text(app, "bootstrap-servers"), "pg.db.svc:5432");

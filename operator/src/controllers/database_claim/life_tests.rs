@@ -2,6 +2,7 @@
 
 use super::apiserver_tests::{Apiserver, managed};
 use crate::controllers::{Category, Ctx, Fault, Kind as _, Outcome};
+use crate::database::postgres::tests::provisioner;
 use crate::database::postgres::tests::server::{TestServer, run, shared, value};
 use crate::kube::{ChildKind, cache::Typed};
 use crate::settings::Settings;
@@ -29,9 +30,12 @@ impl World {
         let server = shared().await;
         let api = Apiserver::default();
         let ctx = Arc::new(Ctx::detached(api.client(), Settings::default()).unwrap());
-        let target = server.provisioner();
+        let target = provisioner(server);
         let base64 = |text: &[u8]| data_encoding::BASE64.encode(text);
-        api.put("/api/v1/namespaces/kube-system", json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "cluster"}}));
+        api.put(
+            "/api/v1/namespaces/kube-system",
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "kube-system", "uid": "cluster"}}),
+        );
         let admin = json!({"username": base64(b"paddock"), "password": base64(target.administrator.password.expose_secret().as_bytes())});
         for (name, data) in [("pg-admin", admin), ("pg-ca", json!({"ca.crt": base64(&target.ca)}))] {
             api.put(&format!("{OPERATOR}/secrets/{name}"), json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "paddock-system"}, "data": data}));
@@ -107,7 +111,10 @@ impl World {
     /// `status/reason` of a condition of the claim.
     fn condition(&self, type_: &str) -> String {
         let conditions = self.stored().status.clone().unwrap_or_default().conditions;
-        conditions.iter().find(|c| c.type_ == type_).map_or_else(|| "absent".into(), |c| format!("{}/{}", c.status, c.reason))
+        conditions
+            .iter()
+            .find(|c| c.type_ == type_)
+            .map_or_else(|| "absent".into(), |c| format!("{}/{}", c.status, c.reason))
     }
 
     fn key(&self, key: &str) -> String {
@@ -179,7 +186,6 @@ async fn what_others_do_to_a_binding_is_undone() {
     assert!(world.api.get(&world.secret_path()).unwrap()["data"].get("extra").is_none());
     assert_eq!(world.key("version"), version, "a key that is not ours is no news for pods");
 
-
     // The Secret is lost, and all that the operator knew of it.
     let world = World::new("claim-drift").await;
     world.reconcile().await.unwrap();
@@ -203,12 +209,15 @@ async fn a_foreign_secret_is_left_alone() {
 #[tokio::test]
 async fn a_server_that_is_away_stops_nothing_and_is_made_good_later() {
     let world = World::new("claim-away").await;
-    let right = world.server.provisioner().port;
+    let right = world.server.port();
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
 
     world.class(closed);
     assert!(matches!(world.reconcile().await.unwrap(), Outcome::Again { after } if after < Duration::from_mins(1)));
-    assert_eq!((world.condition("Bound"), world.condition("Reconciling")), ("False/ServerUnreachable".into(), "True/ServerUnreachable".into()));
+    assert_eq!(
+        (world.condition("Bound"), world.condition("Reconciling")),
+        ("False/ServerUnreachable".into(), "True/ServerUnreachable".into())
+    );
     assert!(matches!(world.reconcile_class().await, Outcome::Again { after } if after < Duration::from_mins(1)));
     world.class(right);
     assert_eq!(world.reconcile().await.unwrap(), RECHECK);
@@ -253,7 +262,7 @@ async fn a_crash_after_any_write_ends_in_the_same_state() {
                 "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": tenant, "paddock.bet/environment": "prod", "paddock.bet/class": "Production"}}}))
             .unwrap(),
         );
-        fresh.class(fresh.server.provisioner().port);
+        fresh.class(fresh.server.port());
         assert_eq!(fresh.reconcile().await.unwrap(), RECHECK, "after {writes} writes");
         assert_eq!((fresh.condition("Bound"), fresh.condition("Ready")), ("True/Bound".into(), "True/Bound".into()));
         fresh.pod().await.unwrap();

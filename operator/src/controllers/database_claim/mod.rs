@@ -54,7 +54,12 @@ impl Kind for DatabaseClaim {
     }
 }
 
-async fn stop(ctx: &Ctx, claim: &DatabaseClaim, found: &dereference::Found, problem: &Problem) -> Result<Outcome, Fault> {
+async fn stop(
+    ctx: &Ctx,
+    claim: &DatabaseClaim,
+    found: &dereference::Found,
+    problem: &Problem,
+) -> Result<Outcome, Fault> {
     status::write(ctx, claim, status(claim, found, &Progress::Problem(problem))).await?;
     Ok(problem.again.map_or(Outcome::Done, |after| Outcome::Again { after }))
 }

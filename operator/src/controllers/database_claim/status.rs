@@ -41,7 +41,12 @@ pub(super) fn status(claim: &DatabaseClaim, found: &Found, result: &Progress<'_>
     let mut new = DatabaseClaimStatus { observed_generation: claim.metadata.generation, ..old.clone() };
     let mut conditions = Conditions::from(&old.conditions, claim.metadata.generation);
     conditions = if unused(&claim.name_any(), &found.services) {
-        conditions.set(UNUSED, true, "NobodyNeedsIt", "no BettingService of this namespace needs the claim; it is kept until it is deleted")
+        conditions.set(
+            UNUSED,
+            true,
+            "NobodyNeedsIt",
+            "no BettingService of this namespace needs the claim; it is kept until it is deleted",
+        )
     } else {
         conditions.set(UNUSED, false, "Needed", "a BettingService of this namespace needs the claim")
     };
@@ -49,10 +54,12 @@ pub(super) fn status(claim: &DatabaseClaim, found: &Found, result: &Progress<'_>
         Progress::Chosen { server, identity } => {
             name_place(&mut new, claim, server, identity);
             let message = format!("making it on server {server}");
-            conditions
-                .set(BOUND, false, "Provisioning", &message)
-                .set(READY, false, "Provisioning", &message)
-                .set(RECONCILING, true, "Provisioning", &message)
+            conditions.set(BOUND, false, "Provisioning", &message).set(READY, false, "Provisioning", &message).set(
+                RECONCILING,
+                true,
+                "Provisioning",
+                &message,
+            )
         }
         Progress::Bound { server, identity, observed } => {
             name_place(&mut new, claim, server, identity);
@@ -82,9 +89,12 @@ pub(super) fn status(claim: &DatabaseClaim, found: &Found, result: &Progress<'_>
             let conditions =
                 if was_bound { conditions } else { conditions.set(BOUND, false, problem.reason, &problem.message) };
             let progress = if problem.stalled { STALLED } else { RECONCILING };
-            conditions
-                .set(READY, false, problem.reason, &problem.message)
-                .set(progress, true, problem.reason, &problem.message)
+            conditions.set(READY, false, problem.reason, &problem.message).set(
+                progress,
+                true,
+                problem.reason,
+                &problem.message,
+            )
         }
     };
     new.conditions = conditions.build();
@@ -153,7 +163,9 @@ fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
     let before = |type_: &str| old.iter().find(|condition| condition.type_ == type_);
     new.iter()
         .filter(|condition| match condition.type_.as_str() {
-            READY => condition.reason != "Provisioning" && before(READY).map(|old| &old.reason) != Some(&condition.reason),
+            READY => {
+                condition.reason != "Provisioning" && before(READY).map(|old| &old.reason) != Some(&condition.reason)
+            }
             DRIFT_FREE => {
                 condition.reason == "Repaired" && before(DRIFT_FREE).map(|old| &old.message) != Some(&condition.message)
             }
@@ -178,7 +190,10 @@ pub(super) fn count(ctx: &Ctx) {
             };
             let number = claims.iter().filter(|claim| in_it(claim)).count();
             let label: &'static str = engine.into();
-            ctx.metrics.database_claims.with_label_values(&[label, phase]).set(i64::try_from(number).unwrap_or(i64::MAX));
+            ctx.metrics
+                .database_claims
+                .with_label_values(&[label, phase])
+                .set(i64::try_from(number).unwrap_or(i64::MAX));
         }
     }
 }

@@ -34,7 +34,13 @@ fn a_bound_claim_tells_where_it_is() {
     let status = bound(&claim(Value::Null), &Observed::default());
     assert_eq!(
         brief(&status),
-        ["Bound=True/Bound", "DriftFree=True/NoDrift", "OwnershipConflict=False/Ours", "Ready=True/Bound", "Unused=True/NobodyNeedsIt"]
+        [
+            "Bound=True/Bound",
+            "DriftFree=True/NoDrift",
+            "OwnershipConflict=False/Ours",
+            "Ready=True/Bound",
+            "Unused=True/NobodyNeedsIt"
+        ]
     );
     assert_eq!((status.server.as_deref(), status.binding.unwrap().name), (Some("a"), "db-app".to_owned()));
     assert_eq!(status.database, Some(identity().database()));
@@ -53,7 +59,8 @@ fn a_repair_stays_to_be_read() {
 
 #[test]
 fn drift_that_nobody_could_repair_makes_it_unready() {
-    let status = bound(&claim(Value::Null), &Observed { unrepaired: vec!["role attributes".into()], ..Observed::default() });
+    let status =
+        bound(&claim(Value::Null), &Observed { unrepaired: vec!["role attributes".into()], ..Observed::default() });
     assert!(brief(&status).contains(&"DriftFree=False/NotRepairable".to_owned()), "{:?}", brief(&status));
     assert!(brief(&status).contains(&"Ready=False/DriftNotRepairable".to_owned()));
 }
@@ -65,7 +72,10 @@ fn pods_keep_their_binding_while_a_server_is_away() {
     let away = status(&with(before.clone()), &found, &Progress::Problem(&fault("ServerUnreachable", false)));
     let all = brief(&away);
     assert!(all.contains(&"Bound=True/Bound".to_owned()), "{all:?}");
-    assert!(all.contains(&"Ready=False/ServerUnreachable".to_owned()) && all.contains(&"Reconciling=True/ServerUnreachable".to_owned()));
+    assert!(
+        all.contains(&"Ready=False/ServerUnreachable".to_owned())
+            && all.contains(&"Reconciling=True/ServerUnreachable".to_owned())
+    );
     let back = bound(&with(away), &Observed::default());
     assert_eq!(brief(&back), brief(&before));
 
@@ -79,13 +89,17 @@ fn a_conflict_is_told_and_ends() {
     let conflict = status(&with(before), &Found::default(), &Progress::Problem(&fault("OwnershipConflict", true)));
     let all = brief(&conflict);
     assert!(all.contains(&"OwnershipConflict=True/OwnershipConflict".to_owned()), "{all:?}");
-    assert!(all.contains(&"Bound=False/OwnershipConflict".to_owned()) && all.contains(&"Stalled=True/OwnershipConflict".to_owned()));
+    assert!(
+        all.contains(&"Bound=False/OwnershipConflict".to_owned())
+            && all.contains(&"Stalled=True/OwnershipConflict".to_owned())
+    );
     assert!(brief(&bound(&with(conflict), &Observed::default())).contains(&"OwnershipConflict=False/Ours".to_owned()));
 }
 
 #[test]
 fn the_server_is_named_before_anything_is_made_there() {
-    let chosen = status(&claim(Value::Null), &Found::default(), &Progress::Chosen { server: "a", identity: &identity() });
+    let chosen =
+        status(&claim(Value::Null), &Found::default(), &Progress::Chosen { server: "a", identity: &identity() });
     assert_eq!(chosen.server.as_deref(), Some("a"));
     assert!(brief(&chosen).contains(&"Reconciling=True/Provisioning".to_owned()));
     assert!(news(&[], &chosen.conditions).is_empty(), "being made is no event");

@@ -55,7 +55,10 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
     let Some(environment) = &found.environment else {
         return Err(Problem::of_spec(
             "NotAnEnvironment",
-            format!("namespace {} is no environment: name it in a Tenant, or make the claim in one that is", claim.namespace().unwrap_or_default()),
+            format!(
+                "namespace {} is no environment: name it in a Tenant, or make the claim in one that is",
+                claim.namespace().unwrap_or_default()
+            ),
         ));
     };
     let Some(class) = &found.class else {
@@ -67,7 +70,10 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
     if class.spec.engine != spec.engine {
         return Err(Problem::of_spec(
             "ClassOfOtherEngine",
-            format!("DatabaseClass {} is of engine {}, the claim of {}: make a claim of another class", spec.class_name, class.spec.engine, spec.engine),
+            format!(
+                "DatabaseClass {} is of engine {}, the claim of {}: make a claim of another class",
+                spec.class_name, class.spec.engine, spec.engine
+            ),
         ));
     }
     if class.spec.environment_class != environment.class {
@@ -82,7 +88,11 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
     if let Some(other) = shared_with(class, &found.classes) {
         return Err(Problem::of_spec(
             "ServerOfOtherEnvironmentClass",
-            format!("DatabaseClass {} of the other environment class names a server of {}: give each its own", other.name_any(), spec.class_name),
+            format!(
+                "DatabaseClass {} of the other environment class names a server of {}: give each its own",
+                other.name_any(),
+                spec.class_name
+            ),
         ));
     }
     for (role, live) in &found.secrets {
@@ -133,12 +143,19 @@ fn topics(
     let reserved = |name: &String| class.spec.published.contains(name);
     // A name of its own, or the published one.
     let own = |name: &String| {
-        if platform && reserved(name) { kafka::published_name(name) } else { format!("{}{name}", identity.topic_prefix()) }
+        if platform && reserved(name) {
+            kafka::published_name(name)
+        } else {
+            format!("{}{name}", identity.topic_prefix())
+        }
     };
     let refuse = |name: &String| {
         Problem::of_spec(
             "PublishedTopicReserved",
-            format!("topic {name} is published by Tenant {PLATFORM_TENANT} for class {}: write to a topic of another name", class.name_any()),
+            format!(
+                "topic {name} is published by Tenant {PLATFORM_TENANT} for class {}: write to a topic of another name",
+                class.name_any()
+            ),
         )
     };
     let mut plans = Vec::new();
@@ -168,7 +185,11 @@ fn topics(
                 if !reserved(name) {
                     return Err(Problem::of_spec(
                         "TopicNotPublished",
-                        format!("class {} does not publish topic {name}: add it to the class, or take it from role {}", class.name_any(), role.name),
+                        format!(
+                            "class {} does not publish topic {name}: add it to the class, or take it from role {}",
+                            class.name_any(),
+                            role.name
+                        ),
                     ));
                 }
                 of_role.insert(name.clone(), kafka::published_name(name));
@@ -189,13 +210,20 @@ pub enum Choice<'a> {
 }
 
 /// The servers that may take a claim: the one it is bound to, else those with room, the least loaded first.
-pub fn choose<'a>(claim: &DatabaseClaim, class: &'a DatabaseClass, claims: &[Arc<DatabaseClaim>]) -> Result<Choice<'a>, Problem> {
+pub fn choose<'a>(
+    claim: &DatabaseClaim,
+    class: &'a DatabaseClass,
+    claims: &[Arc<DatabaseClaim>],
+) -> Result<Choice<'a>, Problem> {
     let status = claim.status.as_ref();
     if let Some(name) = status.and_then(|status| status.server.as_ref()) {
         return class.spec.servers.iter().find(|server| server.name == *name).map(Choice::Bound).ok_or_else(|| {
             Problem::of_spec(
                 "ServerNotInClass",
-                format!("the claim's data is on server {name}, which class {} no longer names: put it back", class.name_any()),
+                format!(
+                    "the claim's data is on server {name}, which class {} no longer names: put it back",
+                    class.name_any()
+                ),
             )
         });
     }
@@ -233,7 +261,10 @@ pub fn choose<'a>(claim: &DatabaseClaim, class: &'a DatabaseClass, claims: &[Arc
 }
 
 /// Whether no service of the namespace needs the claim.
-pub fn unused<'a>(claim: &str, services: impl IntoIterator<Item = &'a Arc<paddock_crds::v1alpha1::BettingService>>) -> bool {
+pub fn unused<'a>(
+    claim: &str,
+    services: impl IntoIterator<Item = &'a Arc<paddock_crds::v1alpha1::BettingService>>,
+) -> bool {
     !services.into_iter().filter(|service| service.metadata.deletion_timestamp.is_none()).any(|service| {
         let name = service.name_any();
         service.spec.spec.needs.iter().any(|need| match &need.claim {

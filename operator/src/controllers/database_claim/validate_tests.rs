@@ -44,7 +44,9 @@ fn postgres() -> DatabaseClaim {
 
 fn kafka_claim(topics: &[&str], role: Value) -> DatabaseClaim {
     let topics: Vec<Value> = topics.iter().map(|name| json!({"name": name})).collect();
-    claim(json!({"engine": "Kafka", "className": "bus", "kafka": {"topics": topics}, "roles": [{"name": "app", "topics": role}]}))
+    claim(
+        json!({"engine": "Kafka", "className": "bus", "kafka": {"topics": topics}, "roles": [{"name": "app", "topics": role}]}),
+    )
 }
 
 fn reason(claim: &DatabaseClaim, found: &Found) -> &'static str {
@@ -79,7 +81,10 @@ fn only_the_platform_writes_published_topics() {
     let write = |topic: &str| kafka_claim(&[topic], json!({"write": [topic]}));
     assert_eq!(reason(&write("feed"), &found("acme", &class)), "PublishedTopicReserved");
     assert_eq!(reason(&kafka_claim(&[], json!({"write": ["feed"]})), &found("acme", &class)), "PublishedTopicReserved");
-    assert_eq!(reason(&kafka_claim(&[], json!({"published": ["secret"]})), &found("acme", &class)), "TopicNotPublished");
+    assert_eq!(
+        reason(&kafka_claim(&[], json!({"published": ["secret"]})), &found("acme", &class)),
+        "TopicNotPublished"
+    );
 
     let platform = validate(&write("feed"), &found("platform", &class)).unwrap();
     assert_eq!(platform.topics[0].name, "paddock.feed");
@@ -125,8 +130,10 @@ fn a_claim_goes_to_the_least_loaded_server_and_stays() {
 #[test]
 fn a_claim_is_unused_when_no_service_names_it() {
     let service = |name: &str, need: Value| -> Arc<BettingService> {
-        Arc::new(from(json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService", "metadata": {"name": name},
-            "spec": {"component": name, "version": "1", "image": "x", "needs": [need]}})))
+        Arc::new(from(
+            json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService", "metadata": {"name": name},
+            "spec": {"component": name, "version": "1", "image": "x", "needs": [need]}}),
+        ))
     };
     let by_default = service("odds", json!({"name": "db", "engine": "PostgreSQL"}));
     let by_name = service("odds", json!({"name": "x", "engine": "PostgreSQL", "claim": "db"}));

@@ -31,11 +31,7 @@ pub struct Handle {
 ///
 /// # Errors
 /// The outer error: the apiserver could not be asked. The inner one: what is wrong with the class or the Secrets that it names.
-pub async fn handle(
-    ctx: &Ctx,
-    class: &DatabaseClass,
-    server: &Server,
-) -> Result<Result<Handle, DatabaseError>, Fault> {
+pub async fn handle(ctx: &Ctx, class: &DatabaseClass, server: &Server) -> Result<Result<Handle, DatabaseError>, Fault> {
     let administrator = secret(ctx, server.admin_secret.as_deref()).await?;
     let authority = secret(ctx, server.tls.as_ref().map(|tls| tls.ca_secret.as_str())).await?;
     Ok(build(class.spec.engine, server, administrator.as_ref(), authority.as_ref()))
@@ -114,8 +110,7 @@ fn split(server: &Server) -> Result<(String, u16), DatabaseError> {
 }
 
 fn value(secret: Option<&Secret>, name: &str, key: &str) -> Result<String, DatabaseError> {
-    let unusable =
-        |problem: String| DatabaseError::SecretUnusable { secret: name.to_owned(), problem };
+    let unusable = |problem: String| DatabaseError::SecretUnusable { secret: name.to_owned(), problem };
     let secret = secret.ok_or_else(|| unusable("does not exist; create it".to_owned()))?;
     let bytes = secret.data.as_ref().and_then(|data| data.get(key)).filter(|value| !value.0.is_empty());
     let bytes = bytes.ok_or_else(|| unusable(format!("has no key {key}; add it")))?;
@@ -152,7 +147,10 @@ mod tests {
         let good = server("pg.db.svc:5432", true);
         assert_eq!(build(Engine::PostgreSQL, &good, Some(&admin), Some(&ca)).ok().unwrap().address.port, 5432);
         assert!(refusal(Engine::PostgreSQL, &good, None, Some(&ca)).contains("Secret admin"));
-        assert!(refusal(Engine::PostgreSQL, &good, Some(&secret(json!({"username": "cGc="}))), Some(&ca)).contains("key password"));
+        assert!(
+            refusal(Engine::PostgreSQL, &good, Some(&secret(json!({"username": "cGc="}))), Some(&ca))
+                .contains("key password")
+        );
         assert!(refusal(Engine::PostgreSQL, &good, Some(&admin), None).contains("Secret ca"));
         assert!(refusal(Engine::PostgreSQL, &server("pg:5432", false), Some(&admin), None).contains("VerifyFull"));
         assert!(refusal(Engine::PostgreSQL, &server("pg:99999", true), Some(&admin), Some(&ca)).contains("host:port"));

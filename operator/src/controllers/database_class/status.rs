@@ -87,7 +87,9 @@ mod tests {
         let refused = DatabaseError::CredentialsRefused { server: "a".into(), secret: "admin".into() };
         let found = status(&class(), &[Checked { name: "a".into(), result: Err(refused) }], None);
         assert_eq!(ready(&found), ("False".into(), "CredentialsRefused".into()));
-        assert!(found.conditions.iter().any(|condition| condition.type_ == STALLED && condition.message.contains("admin")));
+        assert!(
+            found.conditions.iter().any(|condition| condition.type_ == STALLED && condition.message.contains("admin"))
+        );
     }
 
     #[test]

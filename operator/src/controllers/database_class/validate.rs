@@ -1,7 +1,7 @@
 //! What of a class can be judged without asking its servers.
 
-use paddock_crds::v1alpha1::DatabaseClass;
 use kube::ResourceExt as _;
+use paddock_crds::v1alpha1::DatabaseClass;
 use std::sync::Arc;
 
 /// Another class of the other environment class that names a server of this one: Production and NonProduction would meet on it.

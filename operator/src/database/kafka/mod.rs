@@ -36,7 +36,11 @@ impl Provisioner for KafkaBroker {
         let prefix = identity.topic_prefix();
         self.with_admin(move |admin| {
             let topics = admin.topics()?;
-            Ok(if topics.partitions.keys().any(|name| name.starts_with(&prefix)) { Holding::Ours } else { Holding::Nothing })
+            Ok(if topics.partitions.keys().any(|name| name.starts_with(&prefix)) {
+                Holding::Ours
+            } else {
+                Holding::Nothing
+            })
         })
         .await
     }

@@ -273,7 +273,8 @@ fn collect(rows: Vec<ObjectRow>) -> Vec<Object> {
             "routine" => ObjectKind::Routine,
             _ => ObjectKind::Table,
         };
-        let object = objects.entry(id).or_insert_with(|| Object { kind, name, acl: Acl { owner, grants: BTreeSet::new() } });
+        let object =
+            objects.entry(id).or_insert_with(|| Object { kind, name, acl: Acl { owner, grants: BTreeSet::new() } });
         object.acl.grants.extend(grant(grantee, privilege, grantable));
     }
     objects.into_values().collect()

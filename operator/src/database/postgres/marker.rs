@@ -49,7 +49,12 @@ pub(super) async fn read(
 
 impl Marker {
     /// An error unless the marker is that of `identity` and no newer operator wrote it.
-    pub(super) fn check(&self, server: &PostgresServer, identity: &Identity, writer: &Writer) -> Result<(), DatabaseError> {
+    pub(super) fn check(
+        &self,
+        server: &PostgresServer,
+        identity: &Identity,
+        writer: &Writer,
+    ) -> Result<(), DatabaseError> {
         let ours = self.cluster == writer.cluster
             && self.tenant == identity.tenant
             && self.environment == identity.environment
@@ -62,7 +67,11 @@ impl Marker {
             });
         }
         if self.epoch > writer.epoch {
-            return Err(DatabaseError::Superseded { server: server.name.clone(), found: self.epoch, ours: writer.epoch });
+            return Err(DatabaseError::Superseded {
+                server: server.name.clone(),
+                found: self.epoch,
+                ours: writer.epoch,
+            });
         }
         Ok(())
     }

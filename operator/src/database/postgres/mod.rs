@@ -88,7 +88,10 @@ impl Provisioner for PostgresServer {
 }
 
 impl PostgresServer {
-    async fn bounded<T>(&self, call: impl Future<Output = Result<T, DatabaseError>> + Send) -> Result<T, DatabaseError> {
+    async fn bounded<T>(
+        &self,
+        call: impl Future<Output = Result<T, DatabaseError>> + Send,
+    ) -> Result<T, DatabaseError> {
         tokio::time::timeout(CALL, call).await.unwrap_or_else(|_| Err(self.unreachable("no answer in time")))
     }
 }

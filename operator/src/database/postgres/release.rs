@@ -23,8 +23,7 @@ pub(super) async fn release(
     }
     being::join(server, &mut maintenance, &found, identity).await?;
     let mut connection = server.connect(&identity.database()).await?;
-    let mut transaction =
-        connection.begin().await.map_err(|error| server.fault("begin a transaction", &error))?;
+    let mut transaction = connection.begin().await.map_err(|error| server.fault("begin a transaction", &error))?;
     let Some(marker) = marker::read(server, &mut transaction, false).await? else { return Ok(()) };
     marker.check(server, identity, writer)?;
     if marker.uid != uid {

@@ -62,9 +62,8 @@ impl PostgresServer {
     /// The administrator's session in `database`. Its search path holds nothing that a tenant can write to.
     pub(super) async fn connect(&self, database: &str) -> Result<PgConnection, DatabaseError> {
         let administrator = &self.administrator;
-        let options = self
-            .options(database, &administrator.username, administrator.password.expose_secret())
-            .options([
+        let options =
+            self.options(database, &administrator.username, administrator.password.expose_secret()).options([
                 ("search_path", "pg_catalog"),
                 ("lock_timeout", "5s"),
                 ("statement_timeout", "25s"),

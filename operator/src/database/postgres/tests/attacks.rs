@@ -1,7 +1,7 @@
 //! What a tenant must not be able to do, each tried for real.
 
 use super::server::{attempt, run, shared, value};
-use super::{log_in, plan, session};
+use super::{log_in, plan, provisioner, session};
 use crate::database::{DatabaseError, Identity, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
 
@@ -11,13 +11,17 @@ const DENIED: &str = "42501";
 async fn nobody_enters_another_tenants_database() {
     let server = shared().await;
     let (acme, zenith) = (plan("attack-acme"), plan("attack-zenith"));
-    server.provisioner().ensure(&acme).await.unwrap();
-    server.provisioner().ensure(&zenith).await.unwrap();
+    provisioner(server).ensure(&acme).await.unwrap();
+    provisioner(server).ensure(&zenith).await.unwrap();
     for role in ["app", "report", "migrate"] {
         let other = log_in(server, &acme, role, &zenith.identity.database()).await.map(|_| ());
         assert_eq!(other, Err(DENIED.to_owned()), "{role} of acme in zenith's database");
         for database in ["postgres", "template1"] {
-            assert_eq!(log_in(server, &acme, role, database).await.map(|_| ()), Err(DENIED.to_owned()), "{role} in {database}");
+            assert_eq!(
+                log_in(server, &acme, role, database).await.map(|_| ()),
+                Err(DENIED.to_owned()),
+                "{role} in {database}"
+            );
         }
     }
 }
@@ -28,8 +32,8 @@ async fn another_environment_of_the_same_tenant_is_another_world() {
     let prod = plan("attack-envs");
     let mut dev = plan("attack-envs");
     dev.identity.environment = "dev".into();
-    server.provisioner().ensure(&prod).await.unwrap();
-    server.provisioner().ensure(&dev).await.unwrap();
+    provisioner(server).ensure(&prod).await.unwrap();
+    provisioner(server).ensure(&dev).await.unwrap();
     assert_eq!(log_in(server, &dev, "migrate", &prod.identity.database()).await.map(|_| ()), Err(DENIED.to_owned()));
 }
 
@@ -37,10 +41,11 @@ async fn another_environment_of_the_same_tenant_is_another_world() {
 async fn pods_use_tables_and_own_nothing() {
     let server = shared().await;
     let plan = plan("attack-ddl");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let mut migrate = session(server, &plan, "migrate").await;
     // No schema named: search_path and the owner are the login's settings.
-    run(&mut migrate, "CREATE TABLE entries (id bigint GENERATED ALWAYS AS IDENTITY, note text); CREATE SEQUENCE s").await;
+    run(&mut migrate, "CREATE TABLE entries (id bigint GENERATED ALWAYS AS IDENTITY, note text); CREATE SEQUENCE s")
+        .await;
     run(&mut migrate, "CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'").await;
     assert_eq!(
         value(&mut migrate, "SELECT tableowner::text FROM pg_tables WHERE tablename = 'entries'").await,
@@ -77,7 +82,12 @@ async fn pods_use_tables_and_own_nothing() {
 
     let mut report = session(server, &plan, "report").await;
     run(&mut report, "SELECT * FROM entries").await;
-    for attack in ["INSERT INTO entries (note) VALUES ('x')", "DELETE FROM entries", "SELECT nextval('s')", "CREATE TABLE t (x int)"] {
+    for attack in [
+        "INSERT INTO entries (note) VALUES ('x')",
+        "DELETE FROM entries",
+        "SELECT nextval('s')",
+        "CREATE TABLE t (x int)",
+    ] {
         assert_eq!(attempt(&mut report, attack).await, Err(DENIED.to_owned()), "{attack}");
     }
 }
@@ -86,7 +96,7 @@ async fn pods_use_tables_and_own_nothing() {
 async fn migrations_own_the_schema_and_nothing_beyond() {
     let server = shared().await;
     let plan = plan("attack-mig");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let mut migrate = session(server, &plan, "migrate").await;
     for attack in [
         "CREATE SCHEMA mine".to_owned(),
@@ -107,7 +117,7 @@ async fn migrations_own_the_schema_and_nothing_beyond() {
 async fn public_has_nothing() {
     let server = shared().await;
     let plan = plan("attack-public");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let mut migrate = session(server, &plan, "migrate").await;
     run(&mut migrate, "CREATE TABLE t (x int); CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'").await;
     let mut root = server.superuser(&plan.identity.database()).await;
@@ -135,9 +145,9 @@ async fn hostile_names_are_names() {
             login.role.push_str(hostile);
         }
         plan.uid = hostile.replace('\0', "");
-        server.provisioner().ensure(&plan).await.unwrap();
+        provisioner(server).ensure(&plan).await.unwrap();
     }
-    server.provisioner().check().await.unwrap();
+    provisioner(server).check().await.unwrap();
 }
 
 #[tokio::test]
@@ -148,32 +158,38 @@ async fn what_is_not_ours_is_left_alone() {
     let database = plan("foreign-database");
     let name = database.identity.database();
     run(&mut root, &format!("CREATE DATABASE \"{name}\"")).await;
-    let before = value(&mut root, &format!("SELECT coalesce(datacl::text, 'none') FROM pg_database WHERE datname = '{name}'")).await;
-    let refused = server.provisioner().ensure(&database).await.unwrap_err();
+    let before =
+        value(&mut root, &format!("SELECT coalesce(datacl::text, 'none') FROM pg_database WHERE datname = '{name}'"))
+            .await;
+    let refused = provisioner(server).ensure(&database).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::OwnershipConflict { .. }), "{refused}");
-    let after = value(&mut root, &format!("SELECT coalesce(datacl::text, 'none') FROM pg_database WHERE datname = '{name}'")).await;
+    let after =
+        value(&mut root, &format!("SELECT coalesce(datacl::text, 'none') FROM pg_database WHERE datname = '{name}'"))
+            .await;
     assert_eq!(before, after);
 
     let role = plan("foreign-role");
     run(&mut root, &format!("CREATE ROLE \"{}\" LOGIN", role.identity.database_owner())).await;
-    let refused = server.provisioner().ensure(&role).await.unwrap_err();
+    let refused = provisioner(server).ensure(&role).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::OwnershipConflict { .. }), "{refused}");
     let count = format!("SELECT count(*)::text FROM pg_database WHERE datname = '{}'", role.identity.database());
     assert_eq!(value(&mut root, &count).await, "0");
 
     let marker = plan("foreign-marker");
-    server.provisioner().ensure(&marker).await.unwrap();
+    provisioner(server).ensure(&marker).await.unwrap();
     let mut inside = server.superuser(&marker.identity.database()).await;
     run(&mut inside, "UPDATE paddock.marker SET claim = 'another'; REVOKE USAGE ON SCHEMA app FROM PUBLIC").await;
-    run(&mut inside, &format!("REVOKE USAGE ON SCHEMA app FROM \"{}\"", marker.identity.group(Access::ReadWrite))).await;
-    let refused = server.provisioner().ensure(&marker).await.unwrap_err();
+    run(&mut inside, &format!("REVOKE USAGE ON SCHEMA app FROM \"{}\"", marker.identity.group(Access::ReadWrite)))
+        .await;
+    let refused = provisioner(server).ensure(&marker).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::OwnershipConflict { .. }), "{refused}");
-    let repaired = format!("SELECT has_schema_privilege('{}', 'app', 'USAGE')::text", marker.identity.group(Access::ReadWrite));
+    let repaired =
+        format!("SELECT has_schema_privilege('{}', 'app', 'USAGE')::text", marker.identity.group(Access::ReadWrite));
     assert_eq!(value(&mut inside, &repaired).await, "false", "nothing was changed");
 
     let mut cluster = plan("foreign-cluster");
-    server.provisioner().ensure(&cluster).await.unwrap();
+    provisioner(server).ensure(&cluster).await.unwrap();
     cluster.writer.cluster = "another".into();
-    let refused = server.provisioner().ensure(&cluster).await.unwrap_err();
+    let refused = provisioner(server).ensure(&cluster).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::OwnershipConflict { .. }), "{refused}");
 }

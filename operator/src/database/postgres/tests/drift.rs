@@ -1,7 +1,7 @@
 //! Each thing that may be changed behind the operator's back: found, named, put right; and nothing written when all is right.
 
 use super::server::{TestServer, run, shared, value};
-use super::{log_in, plan, session};
+use super::{log_in, plan, provisioner, session};
 use crate::database::{Observed, Plan, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
 
@@ -22,21 +22,25 @@ async fn breaking(server: &TestServer, plan: &Plan, sql: &str) -> Observed {
     }
     let mut root = server.superuser(&identity.database()).await;
     run(&mut root, &sql).await;
-    server.provisioner().ensure(plan).await.unwrap()
+    provisioner(server).ensure(plan).await.unwrap()
 }
 
 #[tokio::test]
 async fn drift_is_named_and_repaired_item_by_item() {
     let server = shared().await;
     let plan = plan("drift");
-    let made = server.provisioner().ensure(&plan).await.unwrap();
+    let made = provisioner(server).ensure(&plan).await.unwrap();
     assert!(made.created && made.repaired.is_empty(), "what is asked for is no drift: {made:?}");
     let mut migrate = session(server, &plan, "migrate").await;
-    run(&mut migrate, "CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY); CREATE VIEW v AS SELECT * FROM t;
-                       CREATE FUNCTION f(x int) RETURNS int LANGUAGE sql AS 'SELECT x'").await;
+    run(
+        &mut migrate,
+        "CREATE TABLE t (id bigint GENERATED ALWAYS AS IDENTITY); CREATE VIEW v AS SELECT * FROM t;
+                       CREATE FUNCTION f(x int) RETURNS int LANGUAGE sql AS 'SELECT x'",
+    )
+    .await;
     let mut root = server.superuser("postgres").await;
     run(&mut root, "CREATE ROLE drift_stranger").await;
-    let quiet = server.provisioner().ensure(&plan).await.unwrap();
+    let quiet = provisioner(server).ensure(&plan).await.unwrap();
     assert_eq!(quiet, Observed::default(), "default privileges cover what migrations make");
 
     for (sql, item) in [
@@ -66,7 +70,10 @@ async fn drift_is_named_and_repaired_item_by_item() {
         ("REVOKE SELECT ON app.v FROM {ro}", "grants on tables"),
         ("REVOKE USAGE ON SEQUENCE app.t_id_seq FROM {rw}", "grants on tables"),
         ("GRANT EXECUTE ON FUNCTION app.f TO PUBLIC", "grants on tables"),
-        ("ALTER DEFAULT PRIVILEGES FOR ROLE {own} IN SCHEMA app REVOKE INSERT ON TABLES FROM {rw}", "default privileges"),
+        (
+            "ALTER DEFAULT PRIVILEGES FOR ROLE {own} IN SCHEMA app REVOKE INSERT ON TABLES FROM {rw}",
+            "default privileges",
+        ),
         ("ALTER DEFAULT PRIVILEGES FOR ROLE {own} GRANT SELECT ON TABLES TO PUBLIC", "default privileges"),
         ("ALTER DEFAULT PRIVILEGES FOR ROLE {own} GRANT EXECUTE ON ROUTINES TO PUBLIC", "default privileges"),
         ("ALTER ROLE {app} IN DATABASE {db} SET statement_timeout = 0", "settings"),
@@ -87,7 +94,7 @@ async fn drift_is_named_and_repaired_item_by_item() {
         }
         assert_eq!(repaired, [item], "{sql}");
         assert_eq!(observed.unrepaired, Vec::<String>::new(), "{sql}");
-        let again = server.provisioner().ensure(&plan).await.unwrap();
+        let again = provisioner(server).ensure(&plan).await.unwrap();
         assert_eq!(again, Observed::default(), "after the repair of {sql}");
     }
     for role in ["app", "report", "migrate"] {
@@ -99,12 +106,12 @@ async fn drift_is_named_and_repaired_item_by_item() {
 async fn what_only_a_superuser_can_undo_is_reported_and_stops_nothing() {
     let server = shared().await;
     let plan = plan("drift-super");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let sql = "ALTER ROLE {report} BYPASSRLS; GRANT USAGE ON SCHEMA public TO PUBLIC";
     let observed = breaking(server, &plan, sql).await;
     assert_eq!(observed.unrepaired, ["role attributes"]);
     assert_eq!(observed.repaired, ["grants on schemas"]);
-    let still = server.provisioner().ensure(&plan).await.unwrap();
+    let still = provisioner(server).ensure(&plan).await.unwrap();
     assert_eq!((still.unrepaired, still.repaired), (vec!["role attributes".to_owned()], vec![]));
 }
 
@@ -112,27 +119,29 @@ async fn what_only_a_superuser_can_undo_is_reported_and_stops_nothing() {
 async fn a_tenants_own_tricks_are_undone() {
     let server = shared().await;
     let plan = plan("drift-tricks");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let app = plan.identity.login("app", Access::ReadWrite);
     let mut session = session(server, &plan, "app").await;
-    run(&mut session, &format!("ALTER ROLE \"{app}\" SET statement_timeout = 0; ALTER ROLE \"{app}\" PASSWORD 'mine'")).await;
-    let observed = server.provisioner().ensure(&plan).await.unwrap();
+    run(&mut session, &format!("ALTER ROLE \"{app}\" SET statement_timeout = 0; ALTER ROLE \"{app}\" PASSWORD 'mine'"))
+        .await;
+    let observed = provisioner(server).ensure(&plan).await.unwrap();
     assert_eq!(observed.repaired, ["passwords", "settings"]);
 }
 
 #[tokio::test]
 async fn nothing_is_written_when_all_is_right() {
-    let server = TestServer::start().await;
+    let own = TestServer::start().await;
+    let server = &own;
     let plan = plan("drift-none");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let mut root = server.superuser("postgres").await;
     // The next transaction id moves with every transaction that writes.
     let next = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text";
     let before = value(&mut root, next).await;
     for _ in 0..3 {
-        assert_eq!(server.provisioner().ensure(&plan).await.unwrap(), Observed::default());
+        assert_eq!(provisioner(server).ensure(&plan).await.unwrap(), Observed::default());
     }
-    server.provisioner().check().await.unwrap();
+    provisioner(server).check().await.unwrap();
     assert_eq!(value(&mut root, next).await, before);
 }
 
@@ -140,10 +149,10 @@ async fn nothing_is_written_when_all_is_right() {
 async fn a_change_of_mind_is_no_drift() {
     let server = shared().await;
     let mut plan = plan("drift-mind");
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     plan.limits.connections = 9;
     let gone = plan.logins.remove(1);
-    let observed = server.provisioner().ensure(&plan).await.unwrap();
+    let observed = provisioner(server).ensure(&plan).await.unwrap();
     assert_eq!(observed, Observed::default());
     plan.logins.push(gone);
     let shut = log_in(server, &plan, "report", &plan.identity.database()).await.map(|_| ());

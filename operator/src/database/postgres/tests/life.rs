@@ -1,14 +1,14 @@
 //! A claim's life: made, deleted with its data kept, taken back; and who may write.
 
 use super::server::{run, shared, value};
-use super::{log_in, plan, session, writer};
+use super::{log_in, plan, provisioner, session, writer};
 use crate::database::{DatabaseError, Holding, Observed, Password, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
 
 #[tokio::test]
 async fn a_deleted_claim_keeps_its_data_and_a_new_one_takes_it_back() {
     let server = shared().await;
-    let provisioner = server.provisioner();
+    let provisioner = provisioner(server);
     let mut plan = plan("life-back");
     assert_eq!(provisioner.holds(&plan.identity, &plan.writer).await.unwrap(), Holding::Nothing);
     provisioner.ensure(&plan).await.unwrap();
@@ -41,7 +41,7 @@ async fn a_deleted_claim_keeps_its_data_and_a_new_one_takes_it_back() {
 #[tokio::test]
 async fn an_operator_of_an_older_term_changes_nothing() {
     let server = shared().await;
-    let provisioner = server.provisioner();
+    let provisioner = provisioner(server);
     let mut plan = plan("life-epoch");
     provisioner.ensure(&plan).await.unwrap();
     plan.writer = writer(9);
@@ -63,7 +63,7 @@ async fn an_operator_of_an_older_term_changes_nothing() {
 #[tokio::test]
 async fn a_crash_between_any_two_steps_is_made_good() {
     let server = shared().await;
-    let provisioner = server.provisioner();
+    let provisioner = provisioner(server);
     let plan = plan("life-crash");
     let (database, owner) = (plan.identity.database(), plan.identity.database_owner());
     provisioner.ensure(&plan).await.unwrap();
@@ -85,7 +85,7 @@ async fn a_crash_between_any_two_steps_is_made_good() {
 async fn two_at_once_make_one_database() {
     let server = shared().await;
     let plan = plan("life-race");
-    let (one, two) = (server.provisioner(), server.provisioner());
+    let (one, two) = (provisioner(server), provisioner(server));
     let (first, second) = tokio::join!(one.ensure(&plan), two.ensure(&plan));
     let made = [first.unwrap(), second.unwrap()];
     assert_eq!(made.iter().filter(|observed| observed.created).count(), 1, "{made:?}");
@@ -98,7 +98,7 @@ async fn passwords_and_verifiers_reach_no_log() {
     let plan = plan("life-log");
     let mut root = server.superuser("postgres").await;
     run(&mut root, "ALTER ROLE paddock SET log_statement = 'none'").await;
-    server.provisioner().ensure(&plan).await.unwrap();
+    provisioner(server).ensure(&plan).await.unwrap();
     let log = server.log();
     for login in &plan.logins {
         assert!(!log.contains(login.password.expose()));
@@ -109,7 +109,7 @@ async fn passwords_and_verifiers_reach_no_log() {
 #[tokio::test]
 async fn each_fault_has_its_category() {
     let server = shared().await;
-    let right = server.provisioner();
+    let right = provisioner(server);
     assert_eq!(right.check().await.unwrap().version.unwrap().split('.').next(), Some("15"));
 
     let mut wrong = right.clone();

@@ -5,12 +5,28 @@ mod drift;
 mod life;
 pub(crate) mod server;
 
+use super::{Administrator, PostgresServer};
 use crate::database::{Identity, Limits, Login, Password, Plan, Writer};
 use paddock_crds::v1alpha1::Access;
 use server::TestServer;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use std::time::Duration;
+
+/// The server as a class names it.
+pub(crate) fn provisioner(server: &TestServer) -> PostgresServer {
+    PostgresServer {
+        name: "pg-test".into(),
+        host: "localhost".into(),
+        port: server.port(),
+        ca: server.ca().to_vec(),
+        administrator: Administrator {
+            secret: "pg-test-admin".into(),
+            username: server::ADMINISTRATOR.into(),
+            password: server::PASSWORD.into(),
+        },
+    }
+}
 
 fn writer(epoch: i64) -> Writer {
     Writer { cluster: "0a1b".into(), epoch }
@@ -40,7 +56,7 @@ fn plan(tenant: &str) -> Plan {
 /// Logs in as a role of the plan, as a service would; `database` may be another's.
 async fn log_in(server: &TestServer, plan: &Plan, role: &str, database: &str) -> Result<PgConnection, String> {
     let login = plan.logins.iter().find(|login| login.role == role).unwrap();
-    let target = server.provisioner();
+    let target = provisioner(server);
     let options = PgConnectOptions::new_without_pgpass()
         .host(&target.host)
         .port(target.port)
@@ -49,7 +65,7 @@ async fn log_in(server: &TestServer, plan: &Plan, role: &str, database: &str) ->
         .database(database)
         .ssl_mode(PgSslMode::VerifyFull)
         .ssl_root_cert_from_pem(target.ca.clone());
-    options.connect().await.map_err(|error| super::session::code(&error).unwrap_or_else(|| error.to_string()))
+    options.connect().await.map_err(|error| server::code(&error))
 }
 
 /// Logs in to the plan's own database.

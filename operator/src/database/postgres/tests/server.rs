@@ -1,7 +1,6 @@
 //! A real PostgreSQL server for tests: made by initdb in a temporary folder, TLS from an authority of its own, an administrator that
 //! is not a superuser. It ends with the test process, however that ends.
 
-use crate::database::postgres::{Administrator, PostgresServer};
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
 use std::fs;
@@ -13,8 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
 const BIN: &str = "/usr/lib/postgresql/15/bin";
-const ADMINISTRATOR: &str = "paddock";
-const PASSWORD: &str = "administrator's password";
+/// Name of the administrator.
+pub const ADMINISTRATOR: &str = "paddock";
+/// Password of the administrator.
+pub const PASSWORD: &str = "administrator's password";
 
 /// A running server.
 pub struct TestServer {
@@ -51,7 +52,15 @@ impl TestServer {
         }
         let data = folder.join("data");
         let made = as_postgres(owner, &format!("{BIN}/initdb"))
-            .args(["--username=postgres", "--auth-local=trust", "--auth-host=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync", "-D"])
+            .args([
+                "--username=postgres",
+                "--auth-local=trust",
+                "--auth-host=scram-sha-256",
+                "--encoding=UTF8",
+                "--locale=C.UTF-8",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data)
             .output()
             .unwrap();
@@ -102,7 +111,11 @@ impl TestServer {
     }
 
     fn superuser_options(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass().socket(&self.folder).port(self.port).username("postgres").database(database)
+        PgConnectOptions::new_without_pgpass()
+            .socket(&self.folder)
+            .port(self.port)
+            .username("postgres")
+            .database(database)
     }
 
     /// A superuser's session, through the server's socket: what breaks things in tests.
@@ -110,19 +123,14 @@ impl TestServer {
         self.superuser_options(database).connect().await.unwrap()
     }
 
-    /// The server as a class names it.
-    pub fn provisioner(&self) -> PostgresServer {
-        PostgresServer {
-            name: "pg-test".into(),
-            host: "localhost".into(),
-            port: self.port,
-            ca: self.ca.clone(),
-            administrator: Administrator {
-                secret: "pg-test-admin".into(),
-                username: ADMINISTRATOR.into(),
-                password: PASSWORD.into(),
-            },
-        }
+    /// Its port on `localhost`.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// PEM of the authority that signed its certificate.
+    pub fn ca(&self) -> &[u8] {
+        &self.ca
     }
 
     /// What the server wrote to its log.
@@ -140,14 +148,22 @@ pub async fn run(connection: &mut PgConnection, sql: &str) {
 pub async fn attempt(connection: &mut PgConnection, sql: &str) -> Result<(), String> {
     match sqlx::raw_sql(AssertSqlSafe(sql.to_owned())).execute(connection).await {
         Ok(_) => Ok(()),
-        Err(error) => Err(super::super::session::code(&error).unwrap_or_else(|| error.to_string())),
+        Err(error) => Err(code(&error)),
     }
+}
+
+/// SQLSTATE of an error, or its text.
+pub fn code(error: &sqlx::Error) -> String {
+    let sent = error.as_database_error().and_then(sqlx::error::DatabaseError::code);
+    sent.map_or_else(|| error.to_string(), std::borrow::Cow::into_owned)
 }
 
 /// One value.
 pub async fn value(connection: &mut PgConnection, sql: &str) -> String {
-    let (value,): (String,) =
-        sqlx::query_as(AssertSqlSafe(sql.to_owned())).fetch_one(connection).await.unwrap_or_else(|e| panic!("{sql}: {e}"));
+    let (value,): (String,) = sqlx::query_as(AssertSqlSafe(sql.to_owned()))
+        .fetch_one(connection)
+        .await
+        .unwrap_or_else(|e| panic!("{sql}: {e}"));
     value
 }
 
@@ -168,7 +184,11 @@ pub fn certificates() -> (String, String, String) {
 fn postgres_user() -> Option<(u32, u32)> {
     let id = |flag: &str, name: &[&str]| -> u32 {
         let output = Command::new("id").arg(flag).args(name).output().unwrap();
-        String::from_utf8(output.stdout).unwrap().trim().parse().expect("user postgres: run `apt-get install postgresql-15`")
+        String::from_utf8(output.stdout)
+            .unwrap()
+            .trim()
+            .parse()
+            .expect("user postgres: run `apt-get install postgresql-15`")
     };
     (id("-u", &[]) == 0).then(|| (id("-u", &["postgres"]), id("-g", &["postgres"])))
 }

@@ -1,0 +1,159 @@
+//! DatabaseClasses and DatabaseClaims on a real API server and a real PostgreSQL server.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::too_many_lines,
+    reason = "a test: its failure is the message"
+)]
+
+#[path = "../src/database/postgres/tests/server.rs"]
+#[allow(dead_code, reason = "the unit tests of the provisioner use the rest")]
+mod postgres;
+mod support;
+
+use paddock_cluster::apiserver::Apiserver;
+use paddock_crds::v1alpha1::DatabaseClaim;
+use paddock_operator::controllers::{Ctx, Kind as _, Outcome, database_claim, database_class};
+use postgres::TestServer;
+use serde_json::{Value, json};
+use sqlx::ConnectOptions as _;
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use std::sync::Arc;
+use std::time::Duration;
+use support::{PATIENCE, context, requests, server};
+use tokio_util::sync::CancellationToken;
+
+const NAMESPACE: &str = "acme-prod";
+
+async fn apply(api: &Apiserver, object: Value) {
+    api.apply(&object.to_string()).await.unwrap();
+}
+
+async fn secret(api: &Apiserver, name: &str, data: Value) {
+    apply(api, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "paddock-system"}, "stringData": data})).await;
+}
+
+async fn class(api: &Apiserver, port: u16) {
+    apply(api, json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": "pg"},
+        "spec": {"engine": "PostgreSQL", "environmentClass": "Production", "servers": [{"name": "a", "adminSecret": "pg-admin",
+            "endpoints": {"readWrite": format!("localhost:{port}")}, "tls": {"mode": "VerifyFull", "caSecret": "pg-ca"},
+            "network": {"namespace": "db", "podLabels": {"app": "pg"}, "ports": [5432]}}]}})).await;
+}
+
+async fn claim(api: &Apiserver) {
+    apply(api, json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": "db", "namespace": NAMESPACE},
+        "spec": {"engine": "PostgreSQL", "className": "pg",
+            "roles": [{"name": "app", "access": "ReadWrite"}, {"name": "migrate", "access": "Migrate"}]}})).await;
+}
+
+async fn wait(api: &Apiserver, object: &str, path: &str, value: &str) {
+    let condition = format!("--for=jsonpath={path}={value}");
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    if let Err(error) = api.kubectl(&["wait", "-n", NAMESPACE, object, &condition, &timeout]).await {
+        panic!("{error}: {}", api.kubectl(&["get", "-n", NAMESPACE, object, "-o", "yaml"]).await.unwrap());
+    }
+}
+
+async fn ready(api: &Apiserver, object: &str, reason: &str) {
+    wait(api, object, r#"{.status.conditions[?(@.type=="Ready")].reason}"#, reason).await;
+}
+
+/// Connects as a pod does that knows nothing but its binding.
+async fn pod(api: &Apiserver) -> Result<PgConnection, String> {
+    let text = api.kubectl(&["get", "secret", "-n", NAMESPACE, "db-app", "-o", "json"]).await.unwrap();
+    let secret: Value = serde_json::from_str(&text).unwrap();
+    let key = |name: &str| -> String {
+        let text = secret["data"][name].as_str().unwrap_or_else(|| panic!("no key {name}"));
+        String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).unwrap()).unwrap()
+    };
+    PgConnectOptions::new_without_pgpass()
+        .host(&key("host"))
+        .port(key("port").parse().unwrap())
+        .username(&key("username"))
+        .password(&key("password"))
+        .database(&key("database"))
+        .ssl_mode(PgSslMode::VerifyFull)
+        .ssl_root_cert_from_pem(key("ca.crt").into_bytes())
+        .connect()
+        .await
+        .map_err(|error| postgres::code(&error))
+}
+
+async fn reconcile(ctx: &Arc<Ctx>) -> Outcome {
+    let claim = ctx.cache.get::<DatabaseClaim>(Some(NAMESPACE), "db").unwrap();
+    DatabaseClaim::reconcile(claim, ctx.clone()).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn claims_live_on_a_real_api_server() {
+    let database = TestServer::start().await;
+    let api = server().await;
+    apply(&api, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+        "paddock.bet/class": "Production"}}})).await;
+    secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": "wrong"})).await;
+    secret(&api, "pg-ca", json!({"ca.crt": String::from_utf8(database.ca().to_vec()).unwrap()})).await;
+
+    let stop = CancellationToken::new();
+    let ctx = context(api.config().await.unwrap(), &stop).await;
+    ctx.cache.watch_secrets(NAMESPACE);
+    let running = CancellationToken::new();
+    let classes = tokio::spawn(database_class::start(ctx.clone(), running.clone()));
+    let claims = tokio::spawn(database_claim::start(ctx.clone(), running.clone()));
+
+    // A claim before its class, a class with a wrong password: each says so, and recovers when the input is mended.
+    claim(&api).await;
+    ready(&api, "dbc/db", "ClassNotFound").await;
+    class(&api, database.port()).await;
+    ready(&api, "dbclass/pg", "CredentialsRefused").await;
+    ready(&api, "dbc/db", "CredentialsRefused").await;
+    secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": postgres::PASSWORD})).await;
+    ready(&api, "dbclass/pg", "ServersReachable").await;
+    ready(&api, "dbc/db", "Bound").await;
+    pod(&api).await.unwrap();
+
+    // What others add to a binding goes.
+    api.kubectl(&["patch", "secret", "-n", NAMESPACE, "db-app", "-p", r#"{"stringData": {"extra": "x"}}"#]).await.unwrap();
+    let gone = async {
+        let extra = ["get", "secret", "-n", NAMESPACE, "db-app", "-o", "jsonpath={.data.extra}"];
+        while !api.kubectl(&extra).await.unwrap().trim().is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, gone).await.expect("the added key goes");
+
+    // Deleted while in use: it goes, its login is shut, and one of the same name takes its data back.
+    let mut migrate = database.superuser(&named(&api).await).await;
+    postgres::run(&mut migrate, "CREATE TABLE app.money AS SELECT 42 AS amount").await;
+    let before = pod(&api).await.unwrap();
+    api.kubectl(&["delete", "-n", NAMESPACE, "dbc/db", "--timeout=60s"]).await.unwrap();
+    assert_eq!(pod(&api).await.map(|_| ()), Err("28000".to_owned()));
+    drop(before);
+    claim(&api).await;
+    ready(&api, "dbc/db", "DriftNotRepairable").await;
+    assert_eq!(postgres::value(&mut migrate, "SELECT amount::text FROM app.money").await, "42");
+    // The table is a superuser's: only one can mend that.
+    let name = named(&api).await;
+    postgres::run(&mut migrate, &format!("ALTER TABLE app.money OWNER TO \"{name}_own\"")).await;
+    api.kubectl(&["annotate", "-n", NAMESPACE, "dbc/db", "look=again"]).await.unwrap();
+    ready(&api, "dbc/db", "Bound").await;
+    let mut app = pod(&api).await.unwrap();
+    assert_eq!(postgres::value(&mut app, "SELECT amount::text FROM money").await, "42");
+
+    // At rest a whole reconcile writes nothing and reads nothing.
+    running.cancel();
+    classes.await.unwrap();
+    claims.await.unwrap();
+    reconcile(&ctx).await;
+    let at_rest = requests(&ctx.metrics);
+    assert!(matches!(reconcile(&ctx).await, Outcome::Again { .. }));
+    assert_eq!(requests(&ctx.metrics), at_rest);
+    stop.cancel();
+}
+
+/// Name of the claim's database.
+async fn named(api: &Apiserver) -> String {
+    api.kubectl(&["get", "-n", NAMESPACE, "dbc/db", "-o", "jsonpath={.status.database}"]).await.unwrap().trim().to_owned()
+}
