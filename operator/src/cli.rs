@@ -33,7 +33,9 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be() {
-        for arguments in [["--drain", "soon"], ["--service-subnet", "10.0.0.0/33"], ["--concurrency", "0"], ["--pod-subnet", "pods"]] {
+        for arguments in
+            [["--drain", "soon"], ["--service-subnet", "10.0.0.0/33"], ["--concurrency", "0"], ["--pod-subnet", "pods"]]
+        {
             assert!(Cli::try_parse_from(["paddock-operator", arguments[0], arguments[1]]).is_err(), "{arguments:?}");
         }
         let cli = Cli::try_parse_from(["paddock-operator", "--registry", "a.example,b.example"]).unwrap();

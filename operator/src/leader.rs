@@ -163,7 +163,10 @@ impl Elector {
             let attempt = async {
                 let step = self.attempt().await;
                 if let Err(error) = &step {
-                    tracing::warn!(error = error as &dyn std::error::Error, "the lease cannot be read or written; trying again");
+                    tracing::warn!(
+                        error = error as &dyn std::error::Error,
+                        "the lease cannot be read or written; trying again"
+                    );
                 }
                 step.unwrap_or(false)
             };
@@ -217,9 +220,13 @@ impl Elector {
             spec.renew_time = Some(MicroTime(Timestamp::now()));
         }
         // If it fails the lease ends by itself.
-        match tokio::time::timeout(self.timing.retry, self.api.replace(&self.name, &PostParams::default(), &free)).await {
+        match tokio::time::timeout(self.timing.retry, self.api.replace(&self.name, &PostParams::default(), &free)).await
+        {
             Ok(Ok(_)) => tracing::info!("gave the lease back"),
-            Ok(Err(error)) => tracing::warn!(error = &error as &dyn std::error::Error, "the lease was not given back; it ends by itself"),
+            Ok(Err(error)) => tracing::warn!(
+                error = &error as &dyn std::error::Error,
+                "the lease was not given back; it ends by itself"
+            ),
             Err(_) => tracing::warn!("the lease was not given back in time; it ends by itself"),
         }
     }
@@ -240,7 +247,8 @@ impl Elector {
         let held_by_other = matches!(step, Step::Wait(_));
         {
             let mut state = self.leadership.state();
-            state.holder = spec.and_then(|spec| spec.holder_identity.clone()).filter(|_| held_by_other || step == Step::Renew);
+            state.holder =
+                spec.and_then(|spec| spec.holder_identity.clone()).filter(|_| held_by_other || step == Step::Renew);
         }
         if held_by_other {
             return Ok(false);
@@ -263,7 +271,8 @@ impl Elector {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => {
                 // Another writer: look again. If the lease is ours after all, the next attempt renews it.
                 self.observe().await?;
-                let ours = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref()?.holder_identity.as_deref()) == Some(&self.me);
+                let ours = self.seen.as_ref().and_then(|(lease, _)| lease.spec.as_ref()?.holder_identity.as_deref())
+                    == Some(&self.me);
                 if leading && ours { Ok(true) } else { Ok(false) }
             }
             Err(error) => Err(error),
@@ -291,7 +300,9 @@ impl Elector {
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.me.clone()),
                 lease_duration_seconds: i32::try_from(self.timing.lease.as_secs()).ok(),
-                lease_transitions: Some(before.lease_transitions.unwrap_or_default().saturating_add(i32::from(new_term))),
+                lease_transitions: Some(
+                    before.lease_transitions.unwrap_or_default().saturating_add(i32::from(new_term)),
+                ),
                 acquire_time: if new_term { Some(now.clone()) } else { before.acquire_time },
                 renew_time: Some(now),
                 ..LeaseSpec::default()
@@ -302,7 +313,12 @@ impl Elector {
 
 /// Number of the term that the lease is in.
 fn epoch(lease: &Lease) -> u64 {
-    lease.spec.as_ref().and_then(|spec| spec.lease_transitions).and_then(|count| u64::try_from(count).ok()).unwrap_or_default()
+    lease
+        .spec
+        .as_ref()
+        .and_then(|spec| spec.lease_transitions)
+        .and_then(|count| u64::try_from(count).ok())
+        .unwrap_or_default()
 }
 
 /// Up to a fifth more, so that candidates do not move in step.

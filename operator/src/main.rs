@@ -25,7 +25,8 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let (Ok(()), Ok(telemetry), Ok(runtime)) = (provider, &telemetry, runtime) else {
         use std::io::Write as _;
-        let reason = telemetry.err().map_or_else(|| "the process cannot be set up".to_owned(), |error| format!("{error:#}"));
+        let reason =
+            telemetry.err().map_or_else(|| "the process cannot be set up".to_owned(), |error| format!("{error:#}"));
         let _ = writeln!(std::io::stderr(), "paddock-operator: {reason}");
         return ExitCode::from(2);
     };
@@ -46,13 +47,18 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
         asked.cancel();
     });
-
     let metrics = Arc::new(Metrics::new()?);
     let (cache, leader, states) = (Cache::new(), Leadership::new(), States::default());
     let readiness = Readiness::new(cache.clone(), leader.clone());
     let listener = tokio::net::TcpListener::bind(settings.http).await;
     let listener = listener.with_context(|| format!("cannot listen on {}: choose another --http", settings.http))?;
-    let app = App { metrics: metrics.clone(), readiness: readiness.clone(), leader: leader.clone(), states: states.clone(), telemetry };
+    let app = App {
+        metrics: metrics.clone(),
+        readiness: readiness.clone(),
+        leader: leader.clone(),
+        states: states.clone(),
+        telemetry,
+    };
     tokio::spawn(async move { axum::serve(listener, router(app)).await });
 
     let config = kube::Config::infer().await.context("no way to the apiserver: run in a cluster or set KUBECONFIG")?;
@@ -64,8 +70,14 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     readiness.wait_rights(&client, &settings.operator_namespace, &metrics, &stop).await;
 
     let me = format!("{}_{}", settings.pod_name, uuid::Uuid::now_v7());
-    let mut elector =
-        Elector::new(client.clone(), &settings.operator_namespace, &settings.lease, &me, Timing::default(), leader.clone());
+    let mut elector = Elector::new(
+        client.clone(),
+        &settings.operator_namespace,
+        &settings.lease,
+        &me,
+        Timing::default(),
+        leader.clone(),
+    );
     let Some(epoch) = elector.acquire(&stop).await else { return Ok(()) };
     tracing::info!(epoch, holder = me, "leading");
     let ctx = Arc::new(Ctx { client, settings: Arc::new(settings), cache, events, metrics, leader, states });
@@ -75,7 +87,7 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
         let result = tokio::select! {
             // Everything of ours ends with the process, at once: nothing may be written any more (rule O5).
             _ = &mut hold => anyhow::bail!("the lease was lost: another replica leads"),
-            result = work(&ctx, &readiness, &stop) => result,
+            result = controllers::work(&ctx, &readiness, &stop) => result,
         };
         resign.cancel();
         // A renewal under way comes to its end, so that the release knows the lease's version.
@@ -84,19 +96,4 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     };
     elector.release().await;
     result
-}
-
-/// Runs the controllers until `stop`, then lets what runs come to its end.
-async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<()> {
-    let mut controllers = controllers::start(ctx, stop);
-    tokio::select! {
-        () = stop.cancelled() => {}
-        _ = controllers.join_next() => anyhow::bail!("a controller ended by itself: this is a defect"),
-    }
-    readiness.stopping();
-    let drained = async { while controllers.join_next().await.is_some() {} };
-    if tokio::time::timeout(ctx.settings.drain, drained).await.is_err() {
-        tracing::warn!("reconciles are cut off: the next leader does them again");
-    }
-    Ok(())
 }

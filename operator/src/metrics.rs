@@ -157,7 +157,11 @@ fn gauge(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> Result
 }
 
 fn histogram(
-    registry: &Registry, name: &str, help: &str, labels: &[&str], buckets: Vec<f64>,
+    registry: &Registry,
+    name: &str,
+    help: &str,
+    labels: &[&str],
+    buckets: Vec<f64>,
 ) -> Result<HistogramVec, prometheus::Error> {
     let metric = HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), labels)?;
     registry.register(Box::new(metric.clone()))?;

@@ -16,8 +16,6 @@ pub enum Scope {
 
 /// Name of the ClusterRole that the Tenant controller binds to the operator in each environment's namespace.
 pub const ENVIRONMENT_ROLE: &str = "paddock-operator-environment";
-/// Roles of a Tenant's owners, from least to most: each is bound in the environments that the Tenant says.
-pub const TENANT_ROLES: [&str; 3] = ["paddock-viewer", "paddock-editor", "paddock-owner"];
 /// Every ClusterRole that the operator may bind.
 const BINDABLE: &[&str] = &crate::controllers::tenant::build::access::BOUND_ROLES;
 
@@ -45,21 +43,56 @@ const OWN: &[&str] = &["get", "list", "watch", "create", "patch", "delete"];
 const KEEP: &[&str] = &["get", "list", "watch", "create", "patch"];
 
 const fn rule(
-    scope: Scope, group: &'static str, resources: &'static [&'static str], verbs: &'static [&'static str], reason: &'static str,
+    scope: Scope,
+    group: &'static str,
+    resources: &'static [&'static str],
+    verbs: &'static [&'static str],
+    reason: &'static str,
 ) -> Rule {
     Rule { scope, group, resources, verbs, names: &[], reason }
 }
 
 /// The table.
 pub const RULES: &[Rule] = &[
-    rule(Scope::Cluster, "paddock.bet", &["tenants", "releases", "markets", "databaseclasses"], READ, "reconciles them"),
-    rule(Scope::Cluster, "paddock.bet", &["tenants", "releases", "markets", "databaseclasses"], &["patch"], "adds and removes the finalizer paddock.bet/cleanup"),
-    rule(Scope::Cluster, "paddock.bet", &["bettingservices"], OWN, "reconciles them, and makes one per component of an environment"),
-    rule(Scope::Cluster, "paddock.bet", &["databaseclaims"], KEEP, "reconciles them, and makes those that services need; never deletes one"),
     rule(
         Scope::Cluster,
         "paddock.bet",
-        &["tenants/status", "releases/status", "markets/status", "databaseclasses/status", "bettingservices/status", "databaseclaims/status"],
+        &["tenants", "releases", "markets", "databaseclasses"],
+        READ,
+        "reconciles them",
+    ),
+    rule(
+        Scope::Cluster,
+        "paddock.bet",
+        &["tenants", "releases", "markets", "databaseclasses"],
+        &["patch"],
+        "adds and removes the finalizer paddock.bet/cleanup",
+    ),
+    rule(
+        Scope::Cluster,
+        "paddock.bet",
+        &["bettingservices"],
+        OWN,
+        "reconciles them, and makes one per component of an environment",
+    ),
+    rule(
+        Scope::Cluster,
+        "paddock.bet",
+        &["databaseclaims"],
+        KEEP,
+        "reconciles them, and makes those that services need; never deletes one",
+    ),
+    rule(
+        Scope::Cluster,
+        "paddock.bet",
+        &[
+            "tenants/status",
+            "releases/status",
+            "markets/status",
+            "databaseclasses/status",
+            "bettingservices/status",
+            "databaseclaims/status",
+        ],
         &["patch"],
         "tells what it found",
     ),
@@ -71,11 +104,29 @@ pub const RULES: &[Rule] = &[
         "sets owner references that block deletion",
     ),
     rule(Scope::Cluster, "", &["namespaces"], KEEP, "makes the namespaces of environments; never deletes one"),
-    rule(Scope::Cluster, "", &["resourcequotas", "limitranges", "serviceaccounts"], OWN, "limits and identities of environments"),
-    rule(Scope::Cluster, "", &["configmaps", "services"], OWN, "configuration of revisions, the market book, and the addresses of services"),
+    rule(
+        Scope::Cluster,
+        "",
+        &["resourcequotas", "limitranges", "serviceaccounts"],
+        OWN,
+        "limits and identities of environments",
+    ),
+    rule(
+        Scope::Cluster,
+        "",
+        &["configmaps", "services"],
+        OWN,
+        "configuration of revisions, the market book, and the addresses of services",
+    ),
     rule(Scope::Cluster, "", &["pods"], READ, "sees whether a revision runs, and which pods follow the market book"),
     rule(Scope::Cluster, "networking.k8s.io", &["networkpolicies"], OWN, "isolates environments"),
-    rule(Scope::Cluster, "rbac.authorization.k8s.io", &["rolebindings"], OWN, "gives a Tenant's owners, and itself, their rights in an environment"),
+    rule(
+        Scope::Cluster,
+        "rbac.authorization.k8s.io",
+        &["rolebindings"],
+        OWN,
+        "gives a Tenant's owners, and itself, their rights in an environment",
+    ),
     Rule {
         scope: Scope::Cluster,
         group: "rbac.authorization.k8s.io",
@@ -88,9 +139,27 @@ pub const RULES: &[Rule] = &[
     rule(Scope::Cluster, "autoscaling", &["horizontalpodautoscalers"], OWN, "scales revisions"),
     rule(Scope::Cluster, "policy", &["poddisruptionbudgets"], OWN, "keeps revisions up while nodes are drained"),
     rule(Scope::Cluster, "batch", &["jobs"], OWN, "runs migrations"),
-    rule(Scope::Cluster, "gateway.networking.k8s.io", &["httproutes", "listenersets"], OWN, "domains of environments and routes of services"),
-    rule(Scope::Cluster, "events.k8s.io", &["events"], &["create", "patch"], "tells about objects; patch makes repetitions a series"),
-    rule(Scope::Environment, "", &["secrets"], OWN, "bindings of claims, control tokens and certificates of the environment"),
+    rule(
+        Scope::Cluster,
+        "gateway.networking.k8s.io",
+        &["httproutes", "listenersets"],
+        OWN,
+        "domains of environments and routes of services",
+    ),
+    rule(
+        Scope::Cluster,
+        "events.k8s.io",
+        &["events"],
+        &["create", "patch"],
+        "tells about objects; patch makes repetitions a series",
+    ),
+    rule(
+        Scope::Environment,
+        "",
+        &["secrets"],
+        OWN,
+        "bindings of claims, control tokens and certificates of the environment",
+    ),
     rule(Scope::Own, "", &["secrets"], READ, "logins of database servers and the CA of domains"),
     rule(Scope::Own, "coordination.k8s.io", &["leases"], &["get", "create", "update"], "elects the leader"),
 ];
@@ -199,9 +268,11 @@ mod tests {
             assert!(!rule.verbs.contains(&"escalate") && !rule.verbs.contains(&"impersonate"));
             assert_eq!(rule.verbs.contains(&"bind"), !rule.names.is_empty(), "{rule:?}");
         }
-        for role in TENANT_ROLES.iter().chain([&ENVIRONMENT_ROLE]) {
-            assert!(BINDABLE.contains(role));
-        }
-        assert!(own_rights().iter().any(|right| right.to_string() == "bind clusterroles.rbac.authorization.k8s.io paddock-owner"));
+        assert!(BINDABLE.contains(&ENVIRONMENT_ROLE));
+        assert!(
+            own_rights()
+                .iter()
+                .any(|right| right.to_string() == "bind clusterroles.rbac.authorization.k8s.io paddock-owner")
+        );
     }
 }

@@ -73,15 +73,18 @@ impl Readiness {
                 missing.push("the process is ending".to_owned());
             }
             match &state.definitions_missing {
-                None => missing.push("CustomResourceDefinitions were not looked for yet: the apiserver does not answer".to_owned()),
+                None => missing.push(
+                    "CustomResourceDefinitions were not looked for yet: the apiserver does not answer".to_owned(),
+                ),
                 Some(names) => missing.extend(
                     names.iter().map(|name| format!("CustomResourceDefinition {name}: install the chart paddock-crds")),
                 ),
             }
             match &state.rights_missing {
                 None => missing.push("rights were not looked at yet: the apiserver does not answer".to_owned()),
-                Some(rights) => missing
-                    .extend(rights.iter().map(|right| format!("right to {right}: install the chart paddock-operator again"))),
+                Some(rights) => missing.extend(
+                    rights.iter().map(|right| format!("right to {right}: install the chart paddock-operator again")),
+                ),
             }
         }
         missing.extend(self.cache.missing().into_iter().map(|kind| format!("watch of {kind}")));
@@ -108,7 +111,10 @@ impl Readiness {
                     }
                 }
                 Err(error) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "cannot look for CustomResourceDefinitions; trying again");
+                    tracing::warn!(
+                        error = &error as &dyn std::error::Error,
+                        "cannot look for CustomResourceDefinitions; trying again"
+                    );
                 }
             }
             if !pause(&mut wait, stop).await {
@@ -118,7 +124,13 @@ impl Readiness {
     }
 
     /// Looks until the operator has every right of the table, or until `stop`. Rights given later are noticed without a restart.
-    pub async fn wait_rights(&self, client: &Client, operator_namespace: &str, metrics: &Metrics, stop: &CancellationToken) {
+    pub async fn wait_rights(
+        &self,
+        client: &Client,
+        operator_namespace: &str,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) {
         let mut wait = FIRST;
         loop {
             match missing_rights(client, operator_namespace).await {
@@ -165,7 +177,9 @@ fn definitions() -> Vec<String> {
 async fn missing_definitions(client: &Client) -> Result<BTreeSet<String>, kube::Error> {
     let version = format!("{}/v1alpha1", paddock_crds::GROUP);
     let served: BTreeSet<String> = match client.list_api_group_resources(&version).await {
-        Ok(list) => list.resources.into_iter().map(|resource| format!("{}.{}", resource.name, paddock_crds::GROUP)).collect(),
+        Ok(list) => {
+            list.resources.into_iter().map(|resource| format!("{}.{}", resource.name, paddock_crds::GROUP)).collect()
+        }
         Err(kube::Error::Api(status)) if status.code == 404 => BTreeSet::new(),
         Err(error) => return Err(error),
     };

@@ -22,11 +22,17 @@ impl Telemetry {
     pub fn install(filter: &str, otlp_endpoint: Option<&str>) -> anyhow::Result<Self> {
         let (filter, handle) = reload::Layer::new(parse(filter)?);
         let traces = otlp_endpoint.map(exporter).transpose()?;
-        let spans = traces.as_ref().map(|provider| {
-            tracing_opentelemetry::layer().with_tracer(provider.tracer("paddock-operator"))
-        });
-        let lines = tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
-        tracing_subscriber::registry().with(filter).with(lines).with(spans).try_init().context("telemetry is installed already")?;
+        let spans = traces
+            .as_ref()
+            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("paddock-operator")));
+        let lines =
+            tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
+        tracing_subscriber::registry()
+            .with(filter)
+            .with(lines)
+            .with(spans)
+            .try_init()
+            .context("telemetry is installed already")?;
         Ok(Self { filter: handle, traces: traces.map(Arc::new) })
     }
 
@@ -56,16 +62,15 @@ impl Telemetry {
 }
 
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter).with_context(|| format!("`{filter}` is no log filter: write info, debug, info,kube=debug"))
+    EnvFilter::try_new(filter)
+        .with_context(|| format!("`{filter}` is no log filter: write info, debug, info,kube=debug"))
 }
 
 fn exporter(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
     let address = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let exporter = opentelemetry_otlp::SpanExporter::builder()
-        .with_http()
-        .with_endpoint(address)
-        .build()
-        .context("the OTLP endpoint cannot be used: give the address of an OTLP/HTTP collector, such as http://collector:4318")?;
+    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(address).build().context(
+        "the OTLP endpoint cannot be used: give the address of an OTLP/HTTP collector, such as http://collector:4318",
+    )?;
     let resource = Resource::builder().with_service_name("paddock-operator").build();
     Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }

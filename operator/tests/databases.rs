@@ -90,9 +90,13 @@ async fn reconcile(ctx: &Arc<Ctx>) -> Outcome {
 async fn claims_live_on_a_real_api_server() {
     let database = TestServer::start().await;
     let api = server().await;
-    apply(&api, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
+    apply(
+        &api,
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
         "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
-        "paddock.bet/class": "Production"}}})).await;
+        "paddock.bet/class": "Production"}}}),
+    )
+    .await;
     secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": "wrong"})).await;
     secret(&api, "pg-ca", json!({"ca.crt": String::from_utf8(database.ca().to_vec()).unwrap()})).await;
 
@@ -115,7 +119,9 @@ async fn claims_live_on_a_real_api_server() {
     pod(&api).await.unwrap();
 
     // What others add to a binding goes.
-    api.kubectl(&["patch", "secret", "-n", NAMESPACE, "db-app", "-p", r#"{"stringData": {"extra": "x"}}"#]).await.unwrap();
+    api.kubectl(&["patch", "secret", "-n", NAMESPACE, "db-app", "-p", r#"{"stringData": {"extra": "x"}}"#])
+        .await
+        .unwrap();
     let gone = async {
         let extra = ["get", "secret", "-n", NAMESPACE, "db-app", "-o", "jsonpath={.data.extra}"];
         while !api.kubectl(&extra).await.unwrap().trim().is_empty() {
@@ -155,5 +161,9 @@ async fn claims_live_on_a_real_api_server() {
 
 /// Name of the claim's database.
 async fn named(api: &Apiserver) -> String {
-    api.kubectl(&["get", "-n", NAMESPACE, "dbc/db", "-o", "jsonpath={.status.database}"]).await.unwrap().trim().to_owned()
+    api.kubectl(&["get", "-n", NAMESPACE, "dbc/db", "-o", "jsonpath={.status.database}"])
+        .await
+        .unwrap()
+        .trim()
+        .to_owned()
 }

@@ -1,5 +1,11 @@
 //! Every chart as Helm renders it: what comes out, and what its schema refuses.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, reason = "a test: its failure is the message")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test: its failure is the message"
+)]
 
 use paddock_cluster::Progress;
 use paddock_cluster::tools::{self, Set};
@@ -21,7 +27,15 @@ fn run(helm: &Path, chart: &str, values: &str, arguments: &[&str]) -> Result<Vec
     let file = folder.path().join("values.yaml");
     std::fs::write(&file, values).unwrap();
     let output = Command::new(helm)
-        .args(["template", "test", root().join("charts").join(chart).to_str().unwrap(), "-n", "paddock-system", "-f", file.to_str().unwrap()])
+        .args([
+            "template",
+            "test",
+            root().join("charts").join(chart).to_str().unwrap(),
+            "-n",
+            "paddock-system",
+            "-f",
+            file.to_str().unwrap(),
+        ])
         .args(arguments)
         .output()
         .unwrap();
@@ -29,7 +43,8 @@ fn run(helm: &Path, chart: &str, values: &str, arguments: &[&str]) -> Result<Vec
         return Err(String::from_utf8_lossy(&output.stderr).into_owned());
     }
     let text = String::from_utf8(output.stdout).unwrap();
-    let documents: Vec<Value> = serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{chart}: {error}\n{text}"));
+    let documents: Vec<Value> =
+        serde_saphyr::from_multiple(&text).unwrap_or_else(|error| panic!("{chart}: {error}\n{text}"));
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())
 }
 
@@ -65,7 +80,10 @@ async fn charts_render_what_they_say() {
         let rendered = run(&helm, "paddock-tenant", &values.to_string(), &[]).unwrap();
         assert_eq!(rendered[0]["spec"], wanted["spec"], "{file}");
     }
-    let markets: Vec<Value> = example("30-markets.yaml").into_iter().filter(|market| market["metadata"]["namespace"] == "zenith-prod").collect();
+    let markets: Vec<Value> = example("30-markets.yaml")
+        .into_iter()
+        .filter(|market| market["metadata"]["namespace"] == "zenith-prod")
+        .collect();
     let mut values = serde_json::json!({"defaults": {"sport": "soccer"}, "markets": {}});
     for market in &markets {
         let mut spec = market["spec"].clone();
@@ -94,7 +112,10 @@ async fn the_operator_chart_is_least_privilege_and_hardened() {
             // Those two are bound in namespaces only; the first to the operator, the others to a Tenant's owners, who may not read.
             assert!(!secrets || name != "paddock-operator", "{text}");
             if secrets && name != "paddock-operator-environment" {
-                assert!(!text.contains("\"list\"") && !text.contains("\"get\"") && !text.contains("\"watch\""), "{name} reads Secrets: {text}");
+                assert!(
+                    !text.contains("\"list\"") && !text.contains("\"get\"") && !text.contains("\"watch\""),
+                    "{name} reads Secrets: {text}"
+                );
             }
         }
     }
@@ -106,7 +127,13 @@ async fn the_operator_chart_is_least_privilege_and_hardened() {
     assert_eq!(of_kind(&rendered, "NetworkPolicy").len(), 1);
     assert!(of_kind(&rendered, "ServiceMonitor").is_empty());
 
-    let more = run(&helm, "paddock-operator", "image: x\nserviceMonitor: {enabled: true}\nreplicas: 1\nregistries: [a.example]\n", &[]).unwrap();
+    let more = run(
+        &helm,
+        "paddock-operator",
+        "image: x\nserviceMonitor: {enabled: true}\nreplicas: 1\nregistries: [a.example]\n",
+        &[],
+    )
+    .unwrap();
     assert_eq!(of_kind(&more, "ServiceMonitor").len(), 1);
     assert!(of_kind(&more, "PodDisruptionBudget").is_empty());
     assert!(of_kind(&more, "Deployment")[0].to_string().contains("--registry=a.example"));

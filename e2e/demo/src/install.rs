@@ -16,6 +16,9 @@ const PLACEHOLDER: &str =
 /// The placeholder of the staff issuer's keys in `examples/21-acme.yaml`.
 const NO_KEYS: &str = "'{\"keys\":[]}'";
 
+/// Releases of `examples/10-releases.yaml`.
+const RELEASES: [&str; 2] = ["platform-2026.11.1", "brand-2026.11.1"];
+
 /// A cluster with Paddock on it.
 pub struct Installation {
     /// The cluster.
@@ -108,7 +111,18 @@ impl Installation {
     pub fn example(&self, file: &str) -> Result<String> {
         let path = self.root.join("examples").join(file);
         let text = std::fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(text.replace(PLACEHOLDER, &self.platform_image).replace(NO_KEYS, &format!("'{}'", self.staff.jwks())))
+        let mut text =
+            text.replace(PLACEHOLDER, &self.platform_image).replace(NO_KEYS, &format!("'{}'", self.staff.jwks()));
+        for release in RELEASES {
+            text = text.replace(release, &self.release(release));
+        }
+        Ok(text)
+    }
+
+    /// Name of a Release of the examples on this machine. A Release never changes, so one with another image has another name.
+    pub fn release(&self, example: &str) -> String {
+        let digest = self.platform_image.rsplit(':').next().unwrap_or_default();
+        format!("{example}-{}", digest.get(..8).unwrap_or(digest))
     }
 
     /// Applies classes, releases, tenants and markets, and waits until every Tenant is Ready.

@@ -81,7 +81,7 @@ pub struct Found {
 pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> Result<Found> {
     wait::until(&format!("an event ({status}) with an open line of market {market}"), limit, || async {
         let events = brand
-            .get(&format!("/events?sport=soccer&status={status}"), None)
+            .get(&format!("/events?sport=sr:sport:1&status={status}"), None)
             .await
             .map_err(|error| error.to_string())?;
         let events = events.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
@@ -141,8 +141,20 @@ pub async fn watch(brand: &Brand, token: Option<&str>, channel: &str) -> Result<
     }
 }
 
-/// Places a bet and waits for its decision; answers the ticket as decided.
+/// Places a bet and waits for its decision; answers the ticket as decided. Prices that are older than three seconds are no offer: then it
+/// tries again for a while, under another key, as an app would.
 pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
+    let patience = Instant::now() + Duration::from_secs(30);
+    loop {
+        let answer = bet_once(bettor, stake, selection).await?;
+        if code(&answer) != "offer-stale" || Instant::now() > patience {
+            return Ok(answer);
+        }
+        tokio::time::sleep(Duration::from_millis(500)).await; // the pace of asking
+    }
+}
+
+async fn bet_once(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
     let key = uuid::Uuid::now_v7().to_string();
     let (status, body) = bettor.bet(&key, stake, selection).await?;
     if !status.is_success() && body.get("code").is_none() {

@@ -17,6 +17,7 @@ use crate::{
     kube::{Cache, Conditions, Events, cache::Typed, write_status},
     leader::Leadership,
     metrics::Metrics,
+    readiness::Readiness,
     settings::Settings,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -94,8 +95,26 @@ pub trait Kind: Typed {
     }
 }
 
+/// Runs every controller until `stop`, then lets what runs come to its end.
+///
+/// # Errors
+/// A controller that ended by itself.
+pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<()> {
+    let mut controllers = start(ctx, stop);
+    tokio::select! {
+        () = stop.cancelled() => {}
+        _ = controllers.join_next() => anyhow::bail!("a controller ended by itself: this is a defect"),
+    }
+    readiness.stopping();
+    let drained = async { while controllers.join_next().await.is_some() {} };
+    if tokio::time::timeout(ctx.settings.drain, drained).await.is_err() {
+        tracing::warn!("reconciles are cut off: the next leader does them again");
+    }
+    Ok(())
+}
+
 /// Starts every controller. Each ends after `stop`, when its running reconciles are through.
-pub fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
+fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
     let mut controllers = JoinSet::new();
     controllers.spawn(tenant::start(ctx.clone(), stop.clone()));
     controllers.spawn(release::start(ctx.clone(), stop.clone()));
@@ -107,8 +126,9 @@ pub fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
 }
 
 async fn report_fault<K: Kind>(object: &K, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
-    let live = serde_json::to_value(object)
-        .map_err(|error| Fault::new(Category::Panic, "an object has no JSON form: report this defect").with_source(error))?;
+    let live = serde_json::to_value(object).map_err(|error| {
+        Fault::new(Category::Panic, "an object has no JSON form: report this defect").with_source(error)
+    })?;
     let status = with_fault(live.get("status"), object.meta().generation, fault);
     write_status(ctx, object, status).await
 }
@@ -142,7 +162,8 @@ mod tests {
             {"type": "Available", "status": "True", "reason": "Available", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "Reconciling", "status": "True", "reason": "Progressing", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
         let changed = with_fault(Some(&status), Some(3), &Fault::invalid_spec("the port is taken: choose another"));
-        let types: Vec<_> = changed["conditions"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
+        let types: Vec<_> =
+            changed["conditions"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
         assert_eq!(types, ["Available", "Ready", "Stalled"]);
         assert_eq!((&changed["summary"], &changed["observedGeneration"]), (&json!("2/2"), &json!(3)));
         assert_eq!(changed["conditions"][1]["reason"], "InvalidSpec");

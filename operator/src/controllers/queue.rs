@@ -10,6 +10,8 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// First wait after a lost race: the watch is about to bring the newer state.
+const SOON: Duration = Duration::from_millis(250);
 /// First wait after a fault.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest wait after a fault.
@@ -24,6 +26,8 @@ struct Entry {
     again: bool,
     /// Faults in a row that ended a wait; retries that a trigger brought forward do not count.
     failures: u32,
+    /// Races lost in a row.
+    races: u32,
     /// Whether the run under way was brought forward by a trigger inside its wait.
     early: bool,
 }
@@ -89,6 +93,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
     pub fn done(&mut self, key: &K, now: Instant, after: Duration) {
         let Some(entry) = self.entries.get_mut(key) else { return };
         entry.failures = 0;
+        entry.races = 0;
         self.finish(key, now, after);
     }
 
@@ -103,6 +108,14 @@ impl<K: Clone + Eq + Hash> Queue<K> {
         let wait = wait.mul_f64(0.75 + fraction.clamp(0.0, 1.0) / 4.0);
         self.finish(key, now, wait);
         wait
+    }
+
+    /// Another writer was faster: the next is soon, and less so each time. `fraction` as for [`Queue::failed`].
+    pub fn raced(&mut self, key: &K, now: Instant, fraction: f64) {
+        let Some(entry) = self.entries.get_mut(key) else { return };
+        entry.races = entry.races.saturating_add(1);
+        let wait = SOON.saturating_mul(1 << (entry.races - 1).min(7));
+        self.finish(key, now, wait.mul_f64(0.75 + fraction.clamp(0.0, 1.0) / 4.0));
     }
 
     /// The object is gone.
@@ -182,6 +195,19 @@ mod tests {
         assert_eq!(queue.in_backoff(), 0);
         assert_eq!(queue.take(now + MINUTE), Some("a"));
         assert_eq!(queue.failed(&"a", now, 0.0), Duration::from_millis(750));
+    }
+
+    #[test]
+    fn lost_races_are_repeated_soon_but_not_for_ever() {
+        let mut now = Instant::now();
+        let mut queue = Queue::default();
+        queue.trigger("a", now);
+        for millis in [250, 500, 1_000, 2_000, 4_000, 8_000, 16_000, 32_000, 32_000] {
+            assert_eq!(queue.take(now), Some("a"));
+            queue.raced(&"a", now, 1.0);
+            assert_eq!((queue.next_due(), queue.in_backoff()), (Some(now + Duration::from_millis(millis)), 0));
+            now += Duration::from_millis(millis);
+        }
     }
 
     #[test]

@@ -17,8 +17,6 @@ use tracing::Instrument as _;
 
 /// How often an object is looked at although nothing changed, in case an event was missed. Costs no request when all is well.
 const RESYNC: Duration = Duration::from_mins(10);
-/// Wait after a lost race: the watch is about to bring the newer state.
-const SOON: Duration = Duration::from_millis(250);
 /// Faults kept for `/debug/state`.
 const FAULTS_KEPT: usize = 32;
 
@@ -76,7 +74,9 @@ type Told = (Category, String);
 /// Reconciles the objects of a kind until `stop`, then lets running reconciles end. Starts with every object, then follows changes of
 /// the objects themselves (but for their status) and `triggers`.
 pub async fn run<K: Kind>(
-    ctx: Arc<Ctx>, triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static, stop: CancellationToken,
+    ctx: Arc<Ctx>,
+    triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static,
+    stop: CancellationToken,
 ) {
     // Listen first, then list: nothing falls between.
     let own = ctx.cache.own_changes::<K>();
@@ -140,7 +140,11 @@ fn publish<K: std::hash::Hash + Eq + Clone>(ctx: &Ctx, controller: &'static str,
 
 /// Takes the end of a reconcile into the queue, and remembers what was told about the object.
 fn settle<K: Kind>(
-    ctx: &Ctx, queue: &mut Queue<ObjectRef<K>>, told: &mut HashMap<ObjectRef<K>, Told>, key: &ObjectRef<K>, ended: Ended,
+    ctx: &Ctx,
+    queue: &mut Queue<ObjectRef<K>>,
+    told: &mut HashMap<ObjectRef<K>, Told>,
+    key: &ObjectRef<K>,
+    ended: Ended,
 ) {
     let now = Instant::now();
     let outcome = match ended {
@@ -163,7 +167,7 @@ fn settle<K: Kind>(
             }
         }
         Ended::Badly(fault) if fault.category.is_quiet() => {
-            queue.done(key, now, spread(SOON));
+            queue.raced(key, now, rand::random());
             "again"
         }
         Ended::Badly(fault) => {
@@ -238,8 +242,11 @@ async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, F
                 .map(|text| (*text).to_owned())
                 .or_else(|| panic.downcast_ref::<String>().cloned())
                 .unwrap_or_default();
-            Err(Fault::new(Category::Panic, "a defect of the operator stopped the work on this object: report it with the operator's log")
-                .with_source(text))
+            Err(Fault::new(
+                Category::Panic,
+                "a defect of the operator stopped the work on this object: report it with the operator's log",
+            )
+            .with_source(text))
         }
     }
 }
@@ -250,7 +257,9 @@ async fn tell<K: Kind>(ctx: &Ctx, object: &K, fault: &Fault, before: Option<&Tol
     match tokio::time::timeout(K::DEADLINE, report).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) if error.category.is_quiet() => {}
-        Ok(Err(error)) => tracing::warn!(object = object.name_any(), error = error.chain(), "the fault was not written to the status"),
+        Ok(Err(error)) => {
+            tracing::warn!(object = object.name_any(), error = error.chain(), "the fault was not written to the status")
+        }
         Err(_) => tracing::warn!(object = object.name_any(), "the fault was not written to the status in time"),
     }
     let news = before.is_none_or(|(category, message)| *category != fault.category || *message != fault.message);

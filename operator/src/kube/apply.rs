@@ -28,8 +28,9 @@ use serde_json::Value;
 /// # Errors
 /// `NotOurs`, `Terminating`, `KindMissing`, `NotLeader`, or what the apiserver answered.
 pub async fn apply<T: Serialize>(ctx: &Ctx, concern: &'static str, desired: &T) -> Result<DynamicObject, Fault> {
-    let desired = serde_json::to_value(desired)
-        .map_err(|error| Fault::new(Category::Panic, "a built object has no JSON form: report this defect").with_source(error))?;
+    let desired = serde_json::to_value(desired).map_err(|error| {
+        Fault::new(Category::Panic, "a built object has no JSON form: report this defect").with_source(error)
+    })?;
     let desired = normalise(desired);
     let key = key_of(&desired)?;
     let result = run(ctx, concern, &key, &desired).await;
@@ -42,12 +43,19 @@ pub async fn apply<T: Serialize>(ctx: &Ctx, concern: &'static str, desired: &T) 
 }
 
 async fn run(
-    ctx: &Ctx, concern: &'static str, key: &ObjectKey, desired: &Value,
+    ctx: &Ctx,
+    concern: &'static str,
+    key: &ObjectKey,
+    desired: &Value,
 ) -> Result<(DynamicObject, &'static str), Fault> {
     if !ctx.cache.available(key.kind) {
         return Err(Fault::new(
             Category::KindMissing,
-            format!("kind {} of {} is not installed: install the Gateway API, or take the domains out of the spec", key.kind, key.kind.group()),
+            format!(
+                "kind {} of {} is not installed: install the Gateway API, or take the domains out of the spec",
+                key.kind,
+                key.kind.group()
+            ),
         ));
     }
     let api = api(ctx, key);
@@ -66,11 +74,16 @@ async fn run(
     if !super::cache::is_ours(&live.metadata) {
         return Err(Fault::new(
             Category::NotOurs,
-            format!("{key} exists and was not made by the operator: rename or delete it, or label it app.kubernetes.io/managed-by=paddock to hand it over"),
+            format!(
+                "{key} exists and was not made by the operator: rename or delete it, or label it app.kubernetes.io/managed-by=paddock to hand it over"
+            ),
         ));
     }
     if live.metadata.deletion_timestamp.is_some() {
-        return Err(Fault::new(Category::Terminating, format!("{key} is being deleted; it is made again when it has gone")));
+        return Err(Fault::new(
+            Category::Terminating,
+            format!("{key} is being deleted; it is made again when it has gone"),
+        ));
     }
     let mut verdict = judge(concern, desired, &live)?;
     let mut done = "unchanged";
@@ -93,20 +106,27 @@ async fn run(
 }
 
 fn judge(concern: &str, desired: &Value, live: &DynamicObject) -> Result<Verdict, Fault> {
-    let value = serde_json::to_value(live)
-        .map_err(|error| Fault::new(Category::Panic, "a live object has no JSON form: report this defect").with_source(error))?;
+    let value = serde_json::to_value(live).map_err(|error| {
+        Fault::new(Category::Panic, "a live object has no JSON form: report this defect").with_source(error)
+    })?;
     Ok(compare(concern, desired, &value, live.metadata.managed_fields.as_ref()))
 }
 
 async fn remove_drift(
-    ctx: &Ctx, api: &Api<DynamicObject>, concern: &str, key: &ObjectKey, verdict: &Verdict, live: &DynamicObject,
+    ctx: &Ctx,
+    api: &Api<DynamicObject>,
+    concern: &str,
+    key: &ObjectKey,
+    verdict: &Verdict,
+    live: &DynamicObject,
 ) -> Result<DynamicObject, Fault> {
     ctx.leader.fence()?;
     let paths: Vec<String> = verdict.drift.iter().map(|path| super::fields::pointer(path)).collect();
     tracing::info!(object = %key, ?paths, "removing fields that others added");
     let version = live.metadata.resource_version.as_deref().unwrap_or_default();
-    let operations = serde_json::from_value(removal(&verdict.drift, version))
-        .map_err(|error| Fault::new(Category::Panic, "a patch could not be built: report this defect").with_source(error))?;
+    let operations = serde_json::from_value(removal(&verdict.drift, version)).map_err(|error| {
+        Fault::new(Category::Panic, "a patch could not be built: report this defect").with_source(error)
+    })?;
     let params = PatchParams { field_manager: Some(manager(concern)), ..PatchParams::default() };
     let doing = format!("removing foreign fields from {key}");
     let changed = api
@@ -118,7 +138,12 @@ async fn remove_drift(
 }
 
 async fn patch(
-    ctx: &Ctx, api: &Api<DynamicObject>, concern: &str, key: &ObjectKey, desired: &Value, force: bool,
+    ctx: &Ctx,
+    api: &Api<DynamicObject>,
+    concern: &str,
+    key: &ObjectKey,
+    desired: &Value,
+    force: bool,
 ) -> Result<DynamicObject, Fault> {
     ctx.leader.fence()?;
     let params = PatchParams {

@@ -26,7 +26,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 /// A custom resource that the cache holds by type.
-pub trait Typed: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static {}
+pub trait Typed:
+    Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
+{
+}
 impl<K> Typed for K where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Serialize + Debug + Send + Sync + 'static
 {
@@ -124,7 +127,10 @@ impl Cache {
 
     /// Objects that carry our managed-by label and all of `labels`; of one namespace, or of all.
     pub fn children(
-        &self, kind: ChildKind, namespace: Option<&str>, labels: &[(&str, &str)],
+        &self,
+        kind: ChildKind,
+        namespace: Option<&str>,
+        labels: &[(&str, &str)],
     ) -> Vec<Arc<DynamicObject>> {
         fn dynamics<K: Typed>(objects: &[Arc<K>], kind: ChildKind) -> Vec<Arc<DynamicObject>> {
             objects.iter().filter_map(|object| dynamic(object.as_ref(), kind)).collect()
@@ -263,7 +269,8 @@ impl Cache {
             Some(trouble) => format!("{kind}: {trouble}"),
             None => format!("{kind}: first listing is under way"),
         };
-        let typed = self.typed_readiness().into_iter().filter(|entry| !(entry.is_ready)()).map(|entry| name(entry.kind));
+        let typed =
+            self.typed_readiness().into_iter().filter(|entry| !(entry.is_ready)()).map(|entry| name(entry.kind));
         let children = ChildKind::watched()
             .filter(|kind| !kind.optional() && self.child_store(*kind).is_some_and(|store| !store.is_ready()))
             .map(|kind| name(kind.as_str()));
@@ -350,17 +357,22 @@ impl Cache {
         });
         if let Some(store) = self.typed_store::<v1alpha1::BettingService>() {
             let sender = sender.clone();
-            store.listen(move |change| sender.send(change.sides().filter_map(|object| controller::<K>(&object.metadata))));
+            store.listen(move |change| {
+                sender.send(change.sides().filter_map(|object| controller::<K>(&object.metadata)))
+            });
         }
         if let Some(store) = self.typed_store::<v1alpha1::DatabaseClaim>() {
-            store.listen(move |change| sender.send(change.sides().filter_map(|object| controller::<K>(&object.metadata))));
+            store.listen(move |change| {
+                sender.send(change.sides().filter_map(|object| controller::<K>(&object.metadata)))
+            });
         }
         stream.boxed()
     }
 
     /// Keys that `map` gives for each changed object of another kind of ours, its status included; looks at both the old and the new state.
     pub fn on<Other: Typed, K: Typed>(
-        &self, map: impl Fn(&Other) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+        &self,
+        map: impl Fn(&Other) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
     ) -> BoxStream<'static, ObjectRef<K>> {
         let (sender, stream) = trigger::channel();
         if let Some(store) = self.typed_store::<Other>() {
@@ -371,7 +383,9 @@ impl Cache {
 
     /// Keys that `map` gives for each changed object of a kind that we make.
     pub fn on_child<K: Typed>(
-        &self, kind: ChildKind, map: impl Fn(&DynamicObject) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+        &self,
+        kind: ChildKind,
+        map: impl Fn(&DynamicObject) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
     ) -> BoxStream<'static, ObjectRef<K>> {
         let (sender, stream) = trigger::channel();
         if let Some(store) = self.child_store(kind) {
@@ -382,7 +396,8 @@ impl Cache {
 
     /// Keys that `map` gives for each changed Secret of a watched namespace.
     pub fn on_secret<K: Typed>(
-        &self, map: impl Fn(&Secret) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+        &self,
+        map: impl Fn(&Secret) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
     ) -> BoxStream<'static, ObjectRef<K>> {
         let (sender, stream) = trigger::channel();
         self.listen_secrets(move |change| sender.send(change.sides().flat_map(|object| map(object.as_ref()))));
@@ -524,7 +539,10 @@ mod tests {
     #[test]
     fn children_are_found_by_labels_and_only_ours() {
         let cache = Cache::new();
-        cache.observe_child(ChildKind::ConfigMap, config_map(json!({"app.kubernetes.io/managed-by": "paddock", "a": "1"}), "1"));
+        cache.observe_child(
+            ChildKind::ConfigMap,
+            config_map(json!({"app.kubernetes.io/managed-by": "paddock", "a": "1"}), "1"),
+        );
         assert_eq!(cache.children(ChildKind::ConfigMap, Some("acme-prod"), &[("a", "1")]).len(), 1);
         assert_eq!(cache.children(ChildKind::ConfigMap, Some("acme-prod"), &[("a", "2")]).len(), 0);
         assert_eq!(cache.children(ChildKind::ConfigMap, Some("acme-dev"), &[]).len(), 0);

@@ -4,7 +4,9 @@ use kube::core::{ApiResource, GroupVersionKind};
 use strum::IntoEnumIterator as _;
 
 /// A kind that the operator makes. Each has one watch in the whole process, of objects with our managed-by label.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display, strum::IntoStaticStr, strum::EnumIter)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, strum::Display, strum::IntoStaticStr, strum::EnumIter,
+)]
 #[allow(missing_docs)]
 pub enum ChildKind {
     Namespace,

@@ -95,7 +95,8 @@ fn verb<B>(request: &Request<B>) -> &'static str {
     if query.split('&').any(|part| part == "watch=true" || part == "watch=1") {
         return "watch";
     }
-    let content = request.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let content =
+        request.headers().get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     match *request.method() {
         Method::GET if has_name(request.uri().path()) => "get",
         Method::GET => "list",
@@ -110,7 +111,8 @@ fn verb<B>(request: &Request<B>) -> &'static str {
 
 /// Whether a path names one object: `/api/v1[/namespaces/ns]/plural/name…`, `/apis/group/v1[/namespaces/ns]/plural/name…`.
 fn has_name(path: &str) -> bool {
-    let mut parts = path.split('/').filter(|part| !part.is_empty()).skip_while(|part| *part != "api" && *part != "apis");
+    let mut parts =
+        path.split('/').filter(|part| !part.is_empty()).skip_while(|part| *part != "api" && *part != "apis");
     let start = if parts.next() == Some("apis") { 2 } else { 1 };
     let rest: Vec<&str> = parts.skip(start).collect();
     match rest.as_slice() {

@@ -79,7 +79,9 @@ pub fn normalise(mut object: Value) -> Value {
             }
         }
         if let Some(Value::Object(meta)) = map.get_mut("metadata") {
-            for name in ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "deletionTimestamp"] {
+            for name in
+                ["managedFields", "resourceVersion", "uid", "creationTimestamp", "generation", "deletionTimestamp"]
+            {
                 meta.remove(name);
             }
         }
@@ -228,7 +230,10 @@ fn is_quantity(path: &Path) -> bool {
     let own = names.next().unwrap_or_default();
     let above = names.next().unwrap_or_default();
     matches!(own, "sizeLimit" | "averageValue" | "divisor")
-        || matches!(above, "limits" | "requests" | "hard" | "default" | "defaultRequest" | "max" | "min" | "maxLimitRequestRatio")
+        || matches!(
+            above,
+            "limits" | "requests" | "hard" | "default" | "defaultRequest" | "max" | "min" | "maxLimitRequestRatio"
+        )
 }
 
 /// Nothing that an owner could hold.
@@ -268,7 +273,12 @@ fn is_exempt(path: &[Place]) -> bool {
 }
 
 fn collect_drift(
-    foreign: &Value, ours: &[&Value], desired: Option<&Value>, live: &Value, path: &mut Path, drift: &mut Vec<Path>,
+    foreign: &Value,
+    ours: &[&Value],
+    desired: Option<&Value>,
+    live: &Value,
+    path: &mut Path,
+    drift: &mut Vec<Path>,
 ) {
     for (raw, step, child) in steps(foreign) {
         let Some((place, found)) = step.find(live) else { continue };

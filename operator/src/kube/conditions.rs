@@ -45,8 +45,10 @@ impl Conditions {
     /// As [`Conditions::from`], at a given time.
     pub fn at(old: &[Condition], generation: Option<i64>, now: Timestamp) -> Self {
         let old: BTreeMap<_, _> = old.iter().map(|condition| (condition.type_.clone(), condition.clone())).collect();
-        let new =
-            old.iter().filter(|(type_, _)| *type_ != RECONCILING && *type_ != STALLED).map(|(k, v)| (k.clone(), v.clone()));
+        let new = old
+            .iter()
+            .filter(|(type_, _)| *type_ != RECONCILING && *type_ != STALLED)
+            .map(|(k, v)| (k.clone(), v.clone()));
         Self { new: new.collect(), old, generation, now }
     }
 
@@ -113,7 +115,8 @@ mod tests {
 
     #[test]
     fn progress_conditions_are_there_only_while_true() {
-        let conditions = Conditions::at(&[], None, at(1)).set(STALLED, true, "NotOurs", "x").set(RECONCILING, true, "R", "");
+        let conditions =
+            Conditions::at(&[], None, at(1)).set(STALLED, true, "NotOurs", "x").set(RECONCILING, true, "R", "");
         let types = |conditions: &[Condition]| conditions.iter().map(|c| c.type_.clone()).collect::<Vec<_>>();
         let first = conditions.set("Bound", true, "Bound", "").build();
         assert_eq!(types(&first), ["Bound", RECONCILING, STALLED], "in order");

@@ -32,18 +32,34 @@ impl Events {
     }
 
     /// Something worth knowing happened. `reason` and `action` are stable CamelCase words.
-    pub async fn normal<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, action: &str, note: impl Into<String>) {
+    pub async fn normal<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        reason: &str,
+        action: &str,
+        note: impl Into<String>,
+    ) {
         self.publish(&object.object_ref(&()), EventType::Normal, reason, action, note.into()).await;
     }
 
     /// Something is wrong. `reason` and `action` are stable CamelCase words; the note says what to do.
-    pub async fn warning<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, action: &str, note: impl Into<String>) {
+    pub async fn warning<K: Resource<DynamicType = ()>>(
+        &self,
+        object: &K,
+        reason: &str,
+        action: &str,
+        note: impl Into<String>,
+    ) {
         self.publish(&object.object_ref(&()), EventType::Warning, reason, action, note.into()).await;
     }
 
     /// A warning about an object of which only a reference is known; returns at once.
     pub(crate) fn warning_in_background(
-        &self, reference: ObjectReference, reason: &'static str, action: &'static str, note: String,
+        &self,
+        reference: ObjectReference,
+        reason: &'static str,
+        action: &'static str,
+        note: String,
     ) {
         let Ok(slot) = self.slots.clone().try_acquire_owned() else {
             self.metrics.events_lost.with_label_values(&["overflow"]).inc();
@@ -56,7 +72,14 @@ impl Events {
         });
     }
 
-    async fn publish(&self, reference: &ObjectReference, type_: EventType, reason: &str, action: &str, mut note: String) {
+    async fn publish(
+        &self,
+        reference: &ObjectReference,
+        type_: EventType,
+        reason: &str,
+        action: &str,
+        mut note: String,
+    ) {
         truncate(&mut note, NOTE_LIMIT);
         let event = Event { type_, reason: reason.into(), note: Some(note), action: action.into(), secondary: None };
         let lost = match tokio::time::timeout(DEADLINE, self.recorder.publish(&event, reference)).await {

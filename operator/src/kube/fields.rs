@@ -87,10 +87,7 @@ pub fn pointer(path: &[Place]) -> String {
 
 /// The steps below a node, with their raw spelling.
 pub fn steps(node: &Value) -> impl Iterator<Item = (&str, Step<'_>, &Value)> {
-    node.as_object()
-        .into_iter()
-        .flatten()
-        .filter_map(|(raw, child)| Some((raw.as_str(), Step::parse(raw)?, child)))
+    node.as_object().into_iter().flatten().filter_map(|(raw, child)| Some((raw.as_str(), Step::parse(raw)?, child)))
 }
 
 /// Whether the node owns what it names as a whole: nothing below it is told apart.
@@ -146,7 +143,10 @@ mod tests {
         assert_eq!(at(r#"k:{"containerPort":53,"protocol":"TCP"}"#), Some(Place::Index(1)));
         assert_eq!(at(r#"k:{"containerPort":8080,"protocol":"TCP"}"#), Some(Place::Index(2)));
         assert_eq!(at(r#"k:{"containerPort":9,"protocol":"TCP"}"#), None);
-        assert_eq!(Step::parse(r#"v:"a""#).unwrap().find(&json!(["b", "a"])).map(|(place, _)| place), Some(Place::Index(1)));
+        assert_eq!(
+            Step::parse(r#"v:"a""#).unwrap().find(&json!(["b", "a"])).map(|(place, _)| place),
+            Some(Place::Index(1))
+        );
         assert_eq!(Step::parse("."), None);
     }
 

@@ -40,7 +40,9 @@ pub async fn add<K: Typed>(ctx: &Ctx, object: &K) -> Result<(), Fault> {
 pub async fn remove<K: Typed>(ctx: &Ctx, object: &K) -> Result<(), Fault> {
     let place = object.meta().finalizers.iter().flatten().position(|name| name == FINALIZER);
     match place {
-        Some(place) => patch(ctx, object, json!({"op": "remove", "path": format!("/metadata/finalizers/{place}")})).await,
+        Some(place) => {
+            patch(ctx, object, json!({"op": "remove", "path": format!("/metadata/finalizers/{place}")})).await
+        }
         None => Ok(()),
     }
 }
@@ -55,8 +57,9 @@ async fn patch<K: Typed>(ctx: &Ctx, object: &K, operation: Value) -> Result<(), 
         None => Api::all_with(ctx.client.clone(), &resource),
     };
     let guard = json!({"op": "replace", "path": "/metadata/resourceVersion", "value": meta.resource_version});
-    let operations = serde_json::from_value(json!([guard, operation]))
-        .map_err(|error| Fault::new(Category::Panic, "a patch could not be built: report this defect").with_source(error))?;
+    let operations = serde_json::from_value(json!([guard, operation])).map_err(|error| {
+        Fault::new(Category::Panic, "a patch could not be built: report this defect").with_source(error)
+    })?;
     let params = PatchParams { field_manager: Some(manager("finalizer")), ..PatchParams::default() };
     match api.patch(name, &params, &Patch::<()>::Json(operations)).await {
         Ok(changed) => {

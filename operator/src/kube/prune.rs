@@ -17,7 +17,11 @@ use std::collections::BTreeSet;
 /// # Errors
 /// `Panic` for a call without labels, `NotLeader`, or what the apiserver answered.
 pub async fn prune(
-    ctx: &Ctx, kinds: &[ChildKind], namespace: Option<&str>, labels: &[(&str, &str)], keep: &BTreeSet<ObjectKey>,
+    ctx: &Ctx,
+    kinds: &[ChildKind],
+    namespace: Option<&str>,
+    labels: &[(&str, &str)],
+    keep: &BTreeSet<ObjectKey>,
 ) -> Result<usize, Fault> {
     if labels.is_empty() {
         return Err(Fault::new(Category::Panic, "pruning without labels would delete everything: report this defect"));

@@ -71,7 +71,9 @@ mod tests {
         ] {
             assert!(same(left, right), "{left} {right}");
         }
-        for (left, right) in [("1", "2"), ("1G", "1Gi"), ("1m", "1M"), ("", ""), ("x", "x"), ("1.", "1x"), ("1Gi", "1GiB")] {
+        for (left, right) in
+            [("1", "2"), ("1G", "1Gi"), ("1m", "1M"), ("", ""), ("x", "x"), ("1.", "1x"), ("1Gi", "1GiB")]
+        {
             assert!(!same(left, right), "{left} {right}");
         }
     }

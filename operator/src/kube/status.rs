@@ -20,7 +20,8 @@ use serde_json::{Value, json};
 pub async fn write_status<K: Typed>(ctx: &Ctx, object: &K, status: Value) -> Result<(), Fault> {
     let kind = K::kind(&()).into_owned();
     let count = |result: &str| ctx.metrics.status_writes.with_label_values(&[kind.as_str(), result]).inc();
-    let defect = |error| Fault::new(Category::Panic, "a status has no JSON form: report this defect").with_source(error);
+    let defect =
+        |error| Fault::new(Category::Panic, "a status has no JSON form: report this defect").with_source(error);
     let live = serde_json::to_value(object).map_err(defect)?;
     if same(live.get("status").unwrap_or(&Value::Null), &status) {
         count("unchanged");
@@ -62,7 +63,9 @@ fn same(live: &Value, wanted: &Value) -> bool {
     match (live, wanted) {
         (Value::Object(left), Value::Object(right)) => {
             let names = left.keys().chain(right.keys()).filter(|name| *name != "lastTransitionTime");
-            names.into_iter().all(|name| same(left.get(name).unwrap_or(&Value::Null), right.get(name).unwrap_or(&Value::Null)))
+            names
+                .into_iter()
+                .all(|name| same(left.get(name).unwrap_or(&Value::Null), right.get(name).unwrap_or(&Value::Null)))
         }
         (Value::Array(left), Value::Array(right)) => {
             left.len() == right.len() && left.iter().zip(right).all(|(left, right)| same(left, right))
@@ -91,7 +94,8 @@ mod tests {
         let live = json!({"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-01-01T00:00:00Z"}], "history": []});
         let again = json!({"conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-02-02T00:00:00Z"}], "summary": null});
         assert!(same(&live, &again));
-        let news = json!({"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        let news =
+            json!({"conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
         assert!(!same(&live, &news));
         assert!(!same(&Value::Null, &news) && same(&Value::Null, &json!({})));
         assert!(!same(&json!({"a": 1}), &json!({})), "a field that goes is news");

@@ -113,7 +113,13 @@ impl<T: Resource> Store<T> {
     pub fn forget(&self, meta: &ObjectMeta) {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
-            objects.remove(&key(meta))
+            let key = key(meta);
+            // The end of an earlier object of that name says nothing about the one that a write of ours made since.
+            let later = objects.get(&key).is_some_and(|known| {
+                known.meta().uid != meta.uid
+                    && number(known.meta()).zip(number(meta)).is_some_and(|(known, end)| known > end)
+            });
+            if later { None } else { objects.remove(&key) }
         };
         if let Some(old) = old {
             self.notify(&[Change { old: Some(old), new: None }]);
@@ -191,16 +197,16 @@ fn key(meta: &ObjectMeta) -> Key {
     (meta.namespace.clone().unwrap_or_default(), meta.name.clone().unwrap_or_default())
 }
 
-/// Whether `new` is another object or a later state of the same. Resource versions are decimal numbers of one sequence.
+/// Whether `new` is a later state than `old`. Resource versions are decimal numbers of one sequence.
 fn is_newer<T: Resource>(new: &T, old: &T) -> bool {
-    if new.meta().uid != old.meta().uid {
-        return true;
-    }
-    let number = |object: &T| object.meta().resource_version.as_deref().and_then(|text| text.parse::<u64>().ok());
-    match (number(new), number(old)) {
+    match (number(new.meta()), number(old.meta())) {
         (Some(new), Some(old)) => new > old,
-        _ => new.meta().resource_version != old.meta().resource_version || new.meta().resource_version.is_none(),
+        _ => true,
     }
+}
+
+fn number(meta: &ObjectMeta) -> Option<u64> {
+    meta.resource_version.as_deref()?.parse().ok()
 }
 
 #[cfg(test)]
@@ -245,7 +251,8 @@ mod tests {
         assert!(!store.is_ready() && store.list(None).is_empty(), "nothing is visible before the listing is complete");
         store.apply(Event::InitDone);
         assert!(store.is_ready());
-        for event in [Event::Init, Event::InitApply(object("b", 2)), Event::InitApply(object("c", 7)), Event::InitDone] {
+        for event in [Event::Init, Event::InitApply(object("b", 2)), Event::InitApply(object("c", 7)), Event::InitDone]
+        {
             store.apply(event);
         }
         assert_eq!(*seen.lock().unwrap(), ["+a", "+b", "+c", "-a"]);
@@ -257,12 +264,28 @@ mod tests {
         store.apply(Event::Apply(object("a", 5)));
         store.written(object("a", 9));
         store.apply(Event::Apply(object("a", 7)));
-        let version = |name| store.get(Some("acme-prod"), name).and_then(|found| found.metadata.resource_version.clone());
+        let version =
+            |name| store.get(Some("acme-prod"), name).and_then(|found| found.metadata.resource_version.clone());
         assert_eq!(version("a").as_deref(), Some("9"));
         store.written(object("new", 10));
         assert_eq!(version("new"), None, "only the watch brings new objects");
         store.apply(Event::Delete(object("a", 11)));
         assert_eq!(version("a"), None);
+    }
+
+    #[test]
+    fn the_end_of_an_earlier_object_does_not_hide_its_successor() {
+        let store = Store::default();
+        store.apply(Event::Apply(object("a", 5)));
+        let mut successor = object("a", 9);
+        successor.metadata.uid = Some("another".into());
+        store.written(successor);
+        store.apply(Event::Delete(object("a", 7)));
+        assert_eq!(store.list(None).len(), 1);
+        let mut ended = object("a", 12);
+        ended.metadata.uid = Some("another".into());
+        store.apply(Event::Delete(ended));
+        assert_eq!(store.list(None).len(), 0);
     }
 
     #[test]

@@ -38,7 +38,12 @@ fn ours() -> watcher::Config {
 impl Cache {
     /// Starts every watch; they end with `stop`. A watch that fails goes on trying, with backoff, for ever.
     pub fn start(
-        &self, client: &Client, operator_namespace: &str, metrics: &Arc<Metrics>, events: &Events, stop: &CancellationToken,
+        &self,
+        client: &Client,
+        operator_namespace: &str,
+        metrics: &Arc<Metrics>,
+        events: &Events,
+        stop: &CancellationToken,
     ) {
         let watching = Watching {
             client: client.clone(),
@@ -104,8 +109,12 @@ impl Cache {
     }
 
     fn spawn<T>(
-        &self, kind: String, stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static, store: Arc<Store<T>>,
-        watching: &Watching, stop: CancellationToken,
+        &self,
+        kind: String,
+        stream: impl Stream<Item = watcher::Result<Event<T>>> + Send + 'static,
+        store: Arc<Store<T>>,
+        watching: &Watching,
+        stop: CancellationToken,
     ) where
         T: Resource + Send + Sync + 'static,
     {
@@ -203,7 +212,9 @@ fn report_invalid<K: Typed>(invalid: &InvalidObject, events: &Events, metrics: &
         uid: invalid.metadata.uid.clone(),
         ..Default::default()
     };
-    let note = format!("This operator cannot read the object and leaves it alone: {}. Correct the field, or install the operator that knows it.", invalid.error);
+    let note = format!(
+        "This operator cannot read the object and leaves it alone: {}. Correct the field, or install the operator that knows it.",
+        invalid.error
+    );
     events.warning_in_background(reference, "InvalidSpec", "Decode", note);
 }
-

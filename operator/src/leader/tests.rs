@@ -40,7 +40,9 @@ async fn answer(server: &Shared, request: Request<Body>) -> Response<Body> {
     let stored = server.lease.as_ref().and_then(|lease| lease.metadata.resource_version.clone());
     match parts.method {
         Method::POST if stored.is_some() => return failure(StatusCode::CONFLICT),
-        Method::PUT if stored.is_none() || new.metadata.resource_version != stored => return failure(StatusCode::CONFLICT),
+        Method::PUT if stored.is_none() || new.metadata.resource_version != stored => {
+            return failure(StatusCode::CONFLICT);
+        }
         _ => {}
     }
     server.version += 1;

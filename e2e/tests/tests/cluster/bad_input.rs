@@ -90,7 +90,13 @@ fn a_namespace_that_is_not_ours_is_never_taken_over() {
                 .unwrap();
         namespaces.create(&PostParams::default(), &foreign).await.unwrap();
         let tenants = tenants(installation);
-        tenants.create(&PostParams::default(), &tenant("squat", "squat.localhost", "brand-2026.11.1")).await.unwrap();
+        tenants
+            .create(
+                &PostParams::default(),
+                &tenant("squat", "squat.localhost", &installation.release("brand-2026.11.1")),
+            )
+            .await
+            .unwrap();
         let message = condition(&tenants, "squat", "NamespacesReady", "False", Some("NamespaceNotOurs")).await;
         assert!(message.contains("squat-dev"), "{message}");
         let labels = namespaces.get("squat-dev").await.unwrap().metadata.labels.unwrap_or_default();
@@ -105,7 +111,7 @@ fn an_unknown_component_in_overrides_is_named() {
     on_cluster(|installation| async move {
         let tenants = tenants(installation);
         merge(&tenants, "platform", json!({"spec": {"suspended": false}})).await;
-        let mut wrong = tenant("typo", "typo.localhost", "brand-2026.11.1");
+        let mut wrong = tenant("typo", "typo.localhost", &installation.release("brand-2026.11.1"));
         wrong.spec.environments[0].services =
             serde_json::from_value(json!([{"name": "acount", "enabled": true}])).unwrap();
         tenants.create(&PostParams::default(), &wrong).await.unwrap();

@@ -135,7 +135,7 @@ async fn lost_races_are_repeated_in_silence_and_again_means_again() {
     ctx.cache.observe(object("race", "b", "again", 1));
     let (stop, running) = start(&ctx);
     seconds(3).await;
-    assert!(log("race").iter().filter(|line| *line == "a race").count() > 5);
+    assert!(log("race").iter().filter(|line| *line == "a race").count() >= 4);
     assert!(!log("race").iter().any(|line| line.contains("Conflict")));
     ctx.cache.observe(object("race", "a", "ok", 2));
     seconds(20).await;

@@ -109,8 +109,15 @@ async fn a_change_is_one_forced_apply_and_then_there_is_rest() {
     apply(&ctx, "market", &config_map("2")).await.unwrap();
     let seen = log.lock().unwrap().clone();
     assert_eq!(seen.len(), 1, "the answer is in the cache before the watch brings it: {seen:?}");
-    assert_eq!((seen[0].method.as_str(), seen[0].path.as_str()), ("PATCH", "/api/v1/namespaces/acme-prod/configmaps/book"));
-    assert!(seen[0].query.contains("force=true") && seen[0].query.contains("fieldManager=paddock%2Fmarket"), "{}", seen[0].query);
+    assert_eq!(
+        (seen[0].method.as_str(), seen[0].path.as_str()),
+        ("PATCH", "/api/v1/namespaces/acme-prod/configmaps/book")
+    );
+    assert!(
+        seen[0].query.contains("force=true") && seen[0].query.contains("fieldManager=paddock%2Fmarket"),
+        "{}",
+        seen[0].query
+    );
     assert!(seen[0].query.contains("fieldValidation=Strict"));
     assert_eq!(seen[0].body, config_map("2"));
 }
@@ -180,7 +187,12 @@ async fn objects_that_end_missing_apis_and_defects_are_told_apart() {
         "metadata": {"name": "r", "namespace": "n", "labels": {"app.kubernetes.io/managed-by": "paddock"}}});
     assert_eq!(apply(&bare, "x", &route).await.unwrap_err().category, Category::KindMissing);
 
-    for (path, value) in [("/metadata/labels", json!({})), ("/kind", json!("Node")), ("/metadata/namespace", Value::Null), ("/metadata/name", Value::Null)] {
+    for (path, value) in [
+        ("/metadata/labels", json!({})),
+        ("/kind", json!("Node")),
+        ("/metadata/namespace", Value::Null),
+        ("/metadata/name", Value::Null),
+    ] {
         let mut object = config_map("1");
         *object.pointer_mut(path).unwrap() = value;
         assert_eq!(apply(&ctx, "market", &object).await.unwrap_err().category, Category::Panic, "{path}");
@@ -218,7 +230,11 @@ async fn prunes_ours_by_uid_and_nothing_else() {
     observe(&ctx.cache, named("theirs", json!({"x": "1"})));
     let keep = BTreeSet::from([ObjectKey::new(ChildKind::ConfigMap, Some("acme-prod"), "kept")]);
     let kinds = [ChildKind::ConfigMap, ChildKind::Namespace, ChildKind::DatabaseClaim];
-    assert_eq!(prune(&ctx, &kinds, Some("acme-prod"), &[("x", "1")], &keep).await.unwrap(), 1, "one had gone by itself");
+    assert_eq!(
+        prune(&ctx, &kinds, Some("acme-prod"), &[("x", "1")], &keep).await.unwrap(),
+        1,
+        "one had gone by itself"
+    );
     let seen = log.lock().unwrap().clone();
     let paths: Vec<_> = seen.iter().map(|seen| seen.path.rsplit('/').next().unwrap().to_owned()).collect();
     assert_eq!(paths, ["old", "older"]);

@@ -110,10 +110,13 @@ fn live_deployment() -> Value {
 }
 
 fn controllers_entries() -> [Value; 2] {
-    let mut status = updated("kube-controller-manager", &json!({
-        "f:metadata": {"f:annotations": {".": {}, "f:deployment.kubernetes.io/revision": {}}},
-        "f:status": {"f:readyReplicas": {}},
-    }));
+    let mut status = updated(
+        "kube-controller-manager",
+        &json!({
+            "f:metadata": {"f:annotations": {".": {}, "f:deployment.kubernetes.io/revision": {}}},
+            "f:status": {"f:readyReplicas": {}},
+        }),
+    );
     status["subresource"] = json!("status");
     let mut scale = updated("kube-controller-manager", &json!({"f:spec": {"f:replicas": {}}}));
     scale["subresource"] = json!("scale");
@@ -154,7 +157,11 @@ fn every_change_of_a_wanted_value_is_seen() {
 
 #[test]
 fn a_field_that_we_no_longer_want_is_dropped_by_applying() {
-    for place in ["/spec/template/spec/containers/0/env/1", "/spec/template/spec/volumes/0", "/spec/template/spec/containers/0/command"] {
+    for place in [
+        "/spec/template/spec/containers/0/env/1",
+        "/spec/template/spec/volumes/0",
+        "/spec/template/spec/containers/0/command",
+    ] {
         let mut desired = deployment();
         let (parent, last) = place.rsplit_once('/').unwrap();
         match desired.pointer_mut(parent).unwrap() {
@@ -170,7 +177,10 @@ fn a_field_that_we_no_longer_want_is_dropped_by_applying() {
 #[test]
 fn new_fields_and_items_are_applied() {
     let mut desired = deployment();
-    desired["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut().unwrap().push(json!({"name": "C", "value": "3"}));
+    desired["spec"]["template"]["spec"]["containers"][0]["env"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "C", "value": "3"}));
     assert!(verdict(&desired, &live_deployment(), json!([applied(&deployment_fields())])).differs.is_some());
     let mut desired = deployment();
     desired["spec"]["minReadySeconds"] = json!(0);
@@ -182,7 +192,10 @@ fn new_fields_and_items_are_applied() {
 fn what_someone_else_took_from_us_is_taken_back() {
     // kubectl edit changed the image: the field moved from our entry to theirs.
     let mut ours = deployment_fields();
-    ours["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"main\"}"].as_object_mut().unwrap().remove("f:image");
+    ours["f:spec"]["f:template"]["f:spec"]["f:containers"]["k:{\"name\":\"main\"}"]
+        .as_object_mut()
+        .unwrap()
+        .remove("f:image");
     let theirs = updated(
         "kubectl-edit",
         &json!({"f:spec": {"f:template": {"f:spec": {"f:containers": {"k:{\"name\":\"main\"}": {"f:image": {}}}}}}}),
@@ -196,22 +209,25 @@ fn what_someone_else_took_from_us_is_taken_back() {
 
 #[test]
 fn fields_that_only_others_own_are_drift() {
-    let theirs = updated("kubectl-edit", &json!({
-        "f:metadata": {"f:labels": {"f:team": {}}, "f:annotations": {"f:note": {}}, "f:ownerReferences": {"k:{\"uid\":\"x\"}": {}}},
-        "f:spec": {
-            "f:replicas": {}, "f:paused": {}, "f:strategy": {"f:rollingUpdate": {"f:maxSurge": {}}},
-            "f:template": {
-                "f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}},
-                "f:spec": {
-                    "f:containers": {
-                        "k:{\"name\":\"main\"}": {"f:env": {"k:{\"name\":\"A0\"}": {".": {}, "f:name": {}}, "k:{\"name\":\"Z\"}": {".": {}, "f:name": {}}}},
-                        "k:{\"name\":\"sidecar\"}": {".": {}, "f:image": {}, "f:name": {}},
+    let theirs = updated(
+        "kubectl-edit",
+        &json!({
+            "f:metadata": {"f:labels": {"f:team": {}}, "f:annotations": {"f:note": {}}, "f:ownerReferences": {"k:{\"uid\":\"x\"}": {}}},
+            "f:spec": {
+                "f:replicas": {}, "f:paused": {}, "f:strategy": {"f:rollingUpdate": {"f:maxSurge": {}}},
+                "f:template": {
+                    "f:metadata": {"f:annotations": {".": {}, "f:kubectl.kubernetes.io/restartedAt": {}}},
+                    "f:spec": {
+                        "f:containers": {
+                            "k:{\"name\":\"main\"}": {"f:env": {"k:{\"name\":\"A0\"}": {".": {}, "f:name": {}}, "k:{\"name\":\"Z\"}": {".": {}, "f:name": {}}}},
+                            "k:{\"name\":\"sidecar\"}": {".": {}, "f:image": {}, "f:name": {}},
+                        },
                     },
                 },
             },
-        },
-        "f:status": {"f:replicas": {}},
-    }));
+            "f:status": {"f:replicas": {}},
+        }),
+    );
     let mut live = live_deployment();
     live["metadata"]["labels"]["team"] = json!("x");
     live["metadata"]["annotations"]["note"] = json!("x");
@@ -220,7 +236,10 @@ fn fields_that_only_others_own_are_drift() {
     live["spec"]["template"]["metadata"]["annotations"] = json!({"kubectl.kubernetes.io/restartedAt": "now"});
     live["spec"]["template"]["spec"]["containers"][0]["env"] =
         json!([{"name": "A0", "value": "x"}, {"name": "A", "value": "1"}, {"name": "B"}, {"name": "Z", "value": "x"}]);
-    live["spec"]["template"]["spec"]["containers"].as_array_mut().unwrap().push(json!({"name": "sidecar", "image": "x"}));
+    live["spec"]["template"]["spec"]["containers"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"name": "sidecar", "image": "x"}));
     let verdict = verdict(&deployment(), &live, json!([applied(&deployment_fields()), theirs]));
     assert_eq!(verdict.differs, None);
     assert_eq!(
@@ -283,7 +302,8 @@ fn atomic_lists_are_compared_as_one_value() {
 
 #[test]
 fn sets_of_values_and_empty_values() {
-    let desired = json!({"spec": {"currencies": ["EUR", "SEK"], "podSelector": {}, "ingress": [], "hostNetwork": false}});
+    let desired =
+        json!({"spec": {"currencies": ["EUR", "SEK"], "podSelector": {}, "ingress": [], "hostNetwork": false}});
     let owned = json!({"f:spec": {"f:currencies": {"v:\"EUR\"": {}, "v:\"SEK\"": {}}, "f:podSelector": {}, "f:ingress": {}, "f:hostNetwork": {}}});
     let live = json!({"spec": {"currencies": ["SEK", "NOK", "EUR"], "podSelector": {}}});
     let foreign = updated("x", &json!({"f:spec": {"f:currencies": {"v:\"NOK\"": {}}}}));
@@ -319,7 +339,11 @@ mod properties {
     use proptest::prelude::*;
 
     fn value() -> impl Strategy<Value = Value> {
-        let leaf = prop_oneof![any::<bool>().prop_map(Value::from), (1..100_i64).prop_map(Value::from), "[a-z]{1,4}".prop_map(Value::from)];
+        let leaf = prop_oneof![
+            any::<bool>().prop_map(Value::from),
+            (1..100_i64).prop_map(Value::from),
+            "[a-z]{1,4}".prop_map(Value::from)
+        ];
         leaf.prop_recursive(3, 24, 4, |inner| {
             prop_oneof![
                 prop::collection::vec(inner.clone(), 1..3).prop_map(Value::Array),
@@ -331,7 +355,9 @@ mod properties {
     /// The fields of a value as their manager would own them, lists as one value.
     fn owned(value: &Value) -> Value {
         match value {
-            Value::Object(map) => map.iter().map(|(name, child)| (format!("f:{name}"), owned(child))).collect::<Map<_, _>>().into(),
+            Value::Object(map) => {
+                map.iter().map(|(name, child)| (format!("f:{name}"), owned(child))).collect::<Map<_, _>>().into()
+            }
             _ => json!({}),
         }
     }

@@ -10,7 +10,8 @@ pub(crate) fn log_to_stdout() {
     let level = std::env::var("LOG_LEVEL").unwrap_or_else(|_| "info".to_owned());
     // rdkafka logs every end of a partition as an error; what matters comes back through the calls and is logged there.
     let quiet = "sqlx=warn,librdkafka=warn,rdkafka=off";
-    let filter = EnvFilter::try_new(format!("{quiet},{level}")).unwrap_or_else(|_| EnvFilter::new(format!("{quiet},info")));
+    let filter =
+        EnvFilter::try_new(format!("{quiet},{level}")).unwrap_or_else(|_| EnvFilter::new(format!("{quiet},info")));
     // A second service in one process (tests) finds a subscriber already there.
     let _already_there = tracing_subscriber::fmt()
         .json()

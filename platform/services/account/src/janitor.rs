@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use prometheus::IntGauge;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -121,8 +122,15 @@ pub async fn round(store: &Store, decisions: &dyn Decisions, older_than_s: i64) 
     Ok(round)
 }
 
-/// Looks every `period` until told to end.
-pub async fn run(store: Store, decisions: impl Decisions, older_than_s: i64, period: Duration, end: CancellationToken) {
+/// Looks every `period` until told to end; the gauge counts holds that wait for longer than they should.
+pub async fn run(
+    store: Store,
+    decisions: impl Decisions,
+    older_than_s: i64,
+    period: Duration,
+    waiting: IntGauge,
+    end: CancellationToken,
+) {
     let mut ticks = tokio::time::interval(period);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
@@ -131,8 +139,12 @@ pub async fn run(store: Store, decisions: impl Decisions, older_than_s: i64, per
             () = end.cancelled() => return,
         }
         match round(&store, &decisions, older_than_s).await {
-            Ok(done) if done == Round::default() => {}
-            Ok(Round { posted, voided, waiting }) => tracing::info!(posted, voided, waiting, "stale holds"),
+            Ok(done) => {
+                waiting.set(i64::try_from(done.waiting).unwrap_or(i64::MAX));
+                if done != Round::default() {
+                    tracing::info!(posted = done.posted, voided = done.voided, waiting = done.waiting, "stale holds");
+                }
+            }
             Err(error) => tracing::warn!(%error, "stale holds are looked at again"),
         }
         if let Err(error) = store.forget_sessions().await {

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 /// Pairs that are remembered; the least used go first.
 const REMEMBERED: u64 = 100_000;
 /// After this long without a try a pair has its whole burst again anyway.
-const IDLE: Duration = Duration::from_secs(15 * 60);
+const IDLE: Duration = Duration::from_mins(15);
 
 /// Limits log-ins per (address, IP).
 #[derive(Clone)]

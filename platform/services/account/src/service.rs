@@ -7,6 +7,7 @@ use std::time::Duration;
 use paddock_money::Currency;
 use paddock_service::outbox::Outbox;
 use paddock_service::{Apps, Command, Service, Settings};
+use prometheus::IntGauge;
 use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{self, AppState};
@@ -103,9 +104,14 @@ async fn serve() -> anyhow::Result<()> {
     let calculations = Calculations::new(&config.calculations_url)?;
     let older_than_s = i64::from(config.max_bet_delay_s) + i64::from(HOLD_GRACE_S);
     let period = Duration::from_secs(u64::from(config.janitor_period_s));
+    let waiting = IntGauge::new(
+        "paddock_account_stale_holds",
+        "Holds older than any decision takes, for which calculations has no decision",
+    )?;
+    service.registry().register(Box::new(waiting.clone()))?;
     let (janitor_store, draining) = (store.clone(), service.draining());
     service.spawn("hold-janitor", async move {
-        janitor::run(janitor_store, calculations, older_than_s, period, draining).await;
+        janitor::run(janitor_store, calculations, older_than_s, period, waiting, draining).await;
         Ok(())
     });
 
@@ -120,6 +126,10 @@ async fn serve() -> anyhow::Result<()> {
         )
     });
     let staff = staff.transpose().map_err(|error| anyhow::anyhow!("STAFF_JWKS is no JWKS document: {error}"))?;
+    anyhow::ensure!(
+        !environment.currencies.is_empty(),
+        "PADDOCK_CURRENCIES names no currency: give the brand at least one, or nobody can register"
+    );
     let currencies: Arc<[Currency]> = environment.currencies.as_slice().into();
     let state = AppState {
         store,

@@ -1,4 +1,12 @@
 //! The durable ledger against the pure one, with many clients, repetitions and lost connections (rules B1, B2, B4).
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -27,7 +27,7 @@ const ROUND: i64 = 50;
 /// Between two looks for tickets to resume.
 const LOOK: Duration = Duration::from_millis(100);
 /// Between two looks for old keys.
-const FORGET: Duration = Duration::from_secs(3600);
+const FORGET: Duration = Duration::from_hours(1);
 
 /// Between two looks at the generation that other replicas have.
 const ANNOUNCE: Duration = Duration::from_secs(1);
@@ -257,7 +257,7 @@ impl Acceptance {
                 }
             }
             tokio::select! {
-                changed = changes.changed() => if changed.is_err() { end.cancelled().await },
+                news = changes.changed() => if news.is_err() { end.cancelled().await },
                 () = tokio::time::sleep(ANNOUNCE) => {},
                 () = end.cancelled() => return Ok(()),
             }

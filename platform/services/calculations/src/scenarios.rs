@@ -13,7 +13,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::acceptance::Acceptance;
-use crate::store::{Status, StoreError};
+use crate::store::{StateChange, Status, StoreError};
 use crate::testing;
 use crate::testing_world::{Crash, World, request, result};
 
@@ -182,6 +182,22 @@ async fn no_ticket_commits_against_an_older_book() {
     world.acceptance.advance(ticket.id, std::time::Duration::ZERO).await.unwrap();
     let ticket = world.ticket(ticket.id).await;
     assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("limit-exceeded")));
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0));
+}
+
+/// B3: what another replica has acknowledged counts here, before this replica's copy has seen it.
+#[tokio::test]
+async fn a_suspension_that_another_replica_applied_refuses() {
+    let world = World::start(BIG, 60_000).await;
+    let customer = world.customer("50.00");
+    let ticket = world.place(customer, "10.00").await;
+    let key = testing::key().to_string();
+    let change = StateChange { key, sequence: 2, status: MarketStatus::Suspended.into(), witnessed: true };
+    world.acceptance.store.change_states(&[change]).await.unwrap();
+    world.pass_delay().await;
+    world.resume().await;
+    let ticket = world.ticket(ticket.id).await;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("offer-stale")));
     assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0));
 }
 

@@ -10,7 +10,7 @@ use moka::sync::Cache;
 
 /// Callers that are remembered; the least used go first.
 const REMEMBERED: u64 = 100_000;
-const IDLE: Duration = Duration::from_secs(120);
+const IDLE: Duration = Duration::from_mins(2);
 
 /// A limit per key: a burst of two seconds' worth.
 #[derive(Clone)]

@@ -1,4 +1,12 @@
 //! The public stream, over a real WebSocket, with a bus made of channels.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    missing_docs,
+    reason = "a test fails by panicking"
+)]
 
 mod support;
 

@@ -44,13 +44,7 @@ impl Service {
     }
 
     /// An object of the service, owned by it. `body` holds everything but type and metadata.
-    pub fn object(
-        &self,
-        kind: ChildKind,
-        name: &str,
-        labels: BTreeMap<String, String>,
-        body: Value,
-    ) -> DynamicObject {
+    pub fn object(&self, kind: ChildKind, name: &str, labels: BTreeMap<String, String>, body: Value) -> DynamicObject {
         let resource = kind.api_resource();
         DynamicObject {
             types: Some(TypeMeta { api_version: resource.api_version, kind: resource.kind }),

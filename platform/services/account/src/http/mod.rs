@@ -1,6 +1,7 @@
 //! Account's HTTP APIs: for the other components, and for staff.
 
 mod customers;
+mod id;
 mod problem;
 mod sessions;
 mod staff;

@@ -1,7 +1,7 @@
 //! What staff may do here; every call is audited.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::{HeaderMap, StatusCode};
 use paddock_ledger::{AccountCode, Reason};
 use paddock_money::{Currency, Money};
@@ -10,7 +10,9 @@ use secrecy::ExposeSecret;
 use serde::Deserialize;
 use uuid::Uuid;
 
-use super::{AppState, sessions, transfers::TransferDocument};
+use super::id::Id;
+use super::transfers::TransferDocument;
+use super::{AppState, sessions};
 use crate::domain::customer::CustomerState;
 use crate::domain::plan::Movement;
 use crate::staff::Staff;
@@ -37,7 +39,7 @@ pub(super) struct NewState {
 
 pub(super) async fn credit(
     State(state): State<AppState>,
-    Path(customer): Path<Uuid>,
+    Id(customer): Id,
     headers: HeaderMap,
     JsonBody(body): JsonBody<Credit>,
 ) -> Result<(StatusCode, Json<TransferDocument>), Problem> {
@@ -70,7 +72,7 @@ pub(super) async fn credit(
 
 pub(super) async fn set_state(
     State(state): State<AppState>,
-    Path(customer): Path<Uuid>,
+    Id(customer): Id,
     headers: HeaderMap,
     JsonBody(body): JsonBody<NewState>,
 ) -> Result<StatusCode, Problem> {

@@ -1,7 +1,7 @@
 //! Moving money: two-phase holds and transfers between accounts of the registry.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
 use paddock_ledger::{AccountCode, Reason, TransferError};
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
+use super::id::Id;
 use crate::domain::plan::{Movement, hold_route};
 use crate::store::{Action, Asked, Command, Outcome, StoreError, TransferResource};
 
@@ -126,10 +127,7 @@ pub(super) async fn create(
     Ok((status, Json(TransferDocument::new(&resource)?)))
 }
 
-pub(super) async fn show(
-    State(state): State<AppState>,
-    Path(id): Path<Uuid>,
-) -> Result<Json<TransferDocument>, Problem> {
+pub(super) async fn show(State(state): State<AppState>, Id(id): Id) -> Result<Json<TransferDocument>, Problem> {
     let resource = state.store.transfer(id).await?;
     let resource = resource.ok_or_else(|| Problem::not_found("no transfer has this id: create it first"))?;
     Ok(Json(TransferDocument::new(&resource)?))
@@ -137,7 +135,7 @@ pub(super) async fn show(
 
 pub(super) async fn post(
     State(state): State<AppState>,
-    Path(hold): Path<Uuid>,
+    Id(hold): Id,
     JsonBody(body): JsonBody<PostBody>,
 ) -> Result<Json<TransferDocument>, Problem> {
     let command = Command { id: body.id, action: Action::Post { hold, part: body.amount } };
@@ -146,7 +144,7 @@ pub(super) async fn post(
 
 pub(super) async fn void(
     State(state): State<AppState>,
-    Path(hold): Path<Uuid>,
+    Id(hold): Id,
     JsonBody(body): JsonBody<VoidBody>,
 ) -> Result<Json<TransferDocument>, Problem> {
     let command = Command { id: body.id, action: Action::Void { hold } };

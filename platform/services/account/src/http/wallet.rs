@@ -1,7 +1,7 @@
 //! What customers see of their money.
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use jiff::Timestamp;
 use paddock_ledger::{AccountCode, Reason};
 use paddock_money::{Currency, Money};
@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
+use super::id::Id;
 use crate::store::EntryResource;
 
 const DEFAULT_LIMIT: i64 = 50;
@@ -84,10 +85,7 @@ impl EntryDocument {
     }
 }
 
-pub(super) async fn wallets(
-    State(state): State<AppState>,
-    Path(customer): Path<Uuid>,
-) -> Result<Json<WalletsDocument>, Problem> {
+pub(super) async fn wallets(State(state): State<AppState>, Id(customer): Id) -> Result<Json<WalletsDocument>, Problem> {
     let (sequence, wallets) = state.store.wallets(customer).await?;
     let document = |wallet: &crate::store::Wallet| WalletDocument {
         currency: wallet.available.currency(),
@@ -100,7 +98,7 @@ pub(super) async fn wallets(
 
 pub(super) async fn entries(
     State(state): State<AppState>,
-    Path(customer): Path<Uuid>,
+    Id(customer): Id,
     QueryParams(page): QueryParams<Page>,
 ) -> Result<Json<EntriesDocument>, Problem> {
     let limit = page.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MAX_LIMIT);

@@ -271,7 +271,7 @@ async fn reserve(
         sqlx::query(
             "INSERT INTO exposure (event_id, market_type, currency) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
         )
-        .bind(&*event)
+        .bind(event)
         .bind(*market)
         .bind(currency)
         .execute(&mut *connection)
@@ -279,7 +279,7 @@ async fn reserve(
         let row = sqlx::query(
             "SELECT lines, liability FROM exposure WHERE event_id = $1 AND market_type = $2 AND currency = $3 FOR UPDATE",
         )
-        .bind(&*event)
+        .bind(event)
         .bind(*market)
         .bind(currency)
         .fetch_one(&mut *connection)

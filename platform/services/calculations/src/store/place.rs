@@ -14,6 +14,9 @@ use crate::domain::Code;
 use crate::domain::decide::{Seen, StateRow};
 use crate::domain::request::{OddsChange, Single};
 
+/// What was found of a bet at its arrival: the state of its line and the payout if it wins, or why it is refused.
+pub type Found = Result<(Seen, Money), Code>;
+
 /// A ticket to be stored.
 #[derive(Debug, Clone)]
 pub struct NewTicket {
@@ -36,7 +39,7 @@ pub struct NewTicket {
     /// Longest delay of the bets' rules.
     pub delay_ms: u32,
     /// Bets with what was found at their arrival.
-    pub bets: Vec<(Single, Result<(Seen, Money), Code>)>,
+    pub bets: Vec<(Single, Found)>,
 }
 
 /// What storing a ticket came to.
@@ -136,7 +139,7 @@ async fn insert_bet(
     ticket: Uuid,
     position: i32,
     bet: &Single,
-    found: &Result<(Seen, Money), Code>,
+    found: &Found,
 ) -> Result<(), StoreError> {
     let id = Uuid::new_v5(&ticket, format!("bet/{position}").as_bytes());
     let code = found.as_ref().err().map(ToString::to_string);

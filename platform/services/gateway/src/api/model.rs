@@ -172,6 +172,7 @@ pub(super) struct SelectionRequest {
 
 /// A ticket in its present state.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the names are the API's")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ticket {
     ticket_id: Uuid,
@@ -186,6 +187,7 @@ pub(super) struct Ticket {
 
 /// A bet of a ticket.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[allow(clippy::struct_field_names, reason = "the names are the API's")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Bet {
     bet_id: Uuid,

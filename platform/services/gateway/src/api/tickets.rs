@@ -72,22 +72,18 @@ pub(super) async fn list(
     customer: LoggedIn,
     QueryParams(page): QueryParams<Page>,
 ) -> Result<Answer, Problem> {
-    let mut path = format!("/tickets?customerId={}", customer.session.customer_id);
-    if let Some(limit) = page.limit {
-        path.push_str(&format!("&limit={}", limit.clamp(1, 100)));
+    let cursor = page.cursor.unwrap_or_default();
+    // Decoded once by this request: only what needs no encoding goes on.
+    if cursor.len() > MAX_CURSOR || !cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    {
+        return Err(Problem::bad_request(
+            "malformed-query",
+            "the cursor is not one of ours: take it from the page before",
+        ));
     }
-    if let Some(cursor) = page.cursor {
-        // Decoded once by this request: only what needs no encoding goes on.
-        if cursor.len() > MAX_CURSOR
-            || !cursor.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
-        {
-            return Err(Problem::bad_request(
-                "malformed-query",
-                "the cursor is not one of ours: take it from the page before",
-            ));
-        }
-        path.push_str(&format!("&cursor={cursor}"));
-    }
+    let cursor = if cursor.is_empty() { cursor } else { format!("&cursor={cursor}") };
+    let limit = page.limit.map(|limit| format!("&limit={}", limit.clamp(1, 100))).unwrap_or_default();
+    let path = format!("/tickets?customerId={}{limit}{cursor}", customer.session.customer_id);
     state.upstream.ask(Ask::get(Component::Calculations, &path)).await
 }
 

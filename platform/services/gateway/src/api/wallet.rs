@@ -40,9 +40,8 @@ pub(super) async fn entries(
     customer: LoggedIn,
     QueryParams(page): QueryParams<Page>,
 ) -> Result<Answer, Problem> {
-    let mut path = format!("/customers/{}/entries?limit={}", customer.session.customer_id, page.limit.unwrap_or(50));
-    if let Some(cursor) = page.cursor {
-        path.push_str(&format!("&cursor={cursor}"));
-    }
+    let cursor = page.cursor.map(|cursor| format!("&cursor={cursor}")).unwrap_or_default();
+    let limit = page.limit.unwrap_or(50);
+    let path = format!("/customers/{}/entries?limit={limit}{cursor}", customer.session.customer_id);
     state.upstream.ask(Ask::get(Component::Account, &path)).await
 }
