@@ -102,6 +102,8 @@ pub trait Kind: Typed {
 pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut controllers = start(ctx, stop);
     tokio::select! {
+        // In this order: controllers that end because of `stop` are no defect.
+        biased;
         () = stop.cancelled() => {}
         _ = controllers.join_next() => anyhow::bail!("a controller ended by itself: this is a defect"),
     }
