@@ -184,7 +184,7 @@ async fn an_event_comes_as_snapshot_and_then_as_deltas() {
     assert_eq!(frame["sequence"], 10);
     assert_eq!(
         frame["payload"]["lines"][0]["outcomes"][0],
-        json!({"id": "1", "name": "Home", "active": true, "odds": "2.1"})
+        json!({"id": "1", "name": "Home", "active": true, "odds": "2.10"})
     );
     world.line(11, "m:2", 1, "3.00");
     world.line(12, "m:1", 2, "2.20");
