@@ -136,10 +136,10 @@ impl Oracle {
             _ => Err(TransferError::HoldNotFound(*hold)),
         };
         // Where a hold is missing there is no customer to lock, so that is found out first.
-        if let Action::Post { hold, .. } | Action::Void { hold } = &command.action {
-            if !self.applied.contains_key(hold) {
-                return Err(TransferError::HoldNotFound(*hold));
-            }
+        if let Action::Post { hold, .. } | Action::Void { hold } = &command.action
+            && !self.applied.contains_key(hold)
+        {
+            return Err(TransferError::HoldNotFound(*hold));
         }
         if let Some(known) = self.applied.get(&command.id) {
             return if known == command { Ok(false) } else { Err(TransferError::IdReused(command.id)) };
@@ -331,9 +331,9 @@ async fn lost_connections_neither_lose_nor_double_money() {
     for customer in customers {
         deposit(&fixture.store, customer, 100_000).await;
     }
-    let mut killer = fixture.owner().await;
+    let mut administrator = fixture.owner().await;
     let done = tokio_util::sync::CancellationToken::new();
-    let killing = tokio::spawn({
+    let terminator = tokio::spawn({
         let done = done.clone();
         async move {
             let mut killed = 0_i64;
@@ -342,7 +342,7 @@ async fn lost_connections_neither_lose_nor_double_money() {
                     "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE datname = current_database() AND pid <> pg_backend_pid() AND state <> 'idle'",
                 )
-                .fetch_one(&mut killer)
+                .fetch_one(&mut administrator)
                 .await
                 .unwrap();
                 killed += now;
@@ -373,7 +373,7 @@ async fn lost_connections_neither_lose_nor_double_money() {
     });
     join_all(clients).await;
     done.cancel();
-    assert!(killing.await.unwrap() > 0, "nothing was killed: the test proved nothing");
+    assert!(terminator.await.unwrap() > 0, "nothing was killed: the test proved nothing");
     check_books(&fixture).await;
     for customer in customers {
         let wallet = fixture.store.wallets(customer).await.unwrap().1[0];

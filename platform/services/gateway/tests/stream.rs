@@ -87,7 +87,7 @@ impl World {
         Self { gateway, address, readiness, writers }
     }
 
-    fn write(&self, topic: Topic, offset: i64, kind: &str, payload: Value) {
+    fn write(&self, topic: Topic, offset: i64, kind: &str, payload: &Value) {
         let value = json!({"id": Uuid::now_v7(), "type": kind, "version": 1, "occurredAt": "2026-01-01T00:00:00Z",
                            "tenant": "acme", "environment": "prod", "payload": payload});
         let value = Some(value.to_string().into_bytes());
@@ -101,7 +101,7 @@ impl World {
             "outcomes": [{"id": "1", "name": "Home", "active": true, "odds": odds, "probability": "0.45"}],
             "source": {"product": 1, "timestamp": 1, "feedPartition": 0, "feedOffset": 1, "bookGeneration": 1},
         });
-        self.write(Topic::Offer, offset, "line", payload);
+        self.write(Topic::Offer, offset, "line", &payload);
     }
 
     fn entry(&self, customer: &str, sequence: i64, available: &str) {
@@ -110,7 +110,7 @@ impl World {
             "account": "player:cash", "counterAccount": "house:bets", "kind": "hold", "reason": "bet-stake", "side": "debit",
             "currency": "EUR", "amount": "1.00", "available": available, "held": "1.00", "atStake": "5.00", "bookedAt": 1,
         });
-        self.write(Topic::Ledger, sequence, "ledger_entry", payload);
+        self.write(Topic::Ledger, sequence, "ledger_entry", &payload);
     }
 
     fn ticket(&self, offset: i64, customer: &str, status: &str) {
@@ -118,7 +118,7 @@ impl World {
             "ticketId": Uuid::nil(), "customerId": customer, "sequence": offset, "status": status, "currency": "EUR",
             "totalStake": "1.00", "potentialPayout": "2.00", "receivedAt": 1, "bets": [],
         });
-        self.write(Topic::Tickets, offset, "ticket_decided", payload);
+        self.write(Topic::Tickets, offset, "ticket_decided", &payload);
     }
 
     async fn client(&self) -> Client {
@@ -287,7 +287,7 @@ async fn a_client_that_does_not_read_is_dropped_and_others_are_served() {
             "phase": "live", "outcomes": [],
             "source": {"product": 1, "timestamp": 1, "feedPartition": 0, "feedOffset": 1, "bookGeneration": 1},
         });
-        world.write(Topic::Offer, sequence, "line", payload);
+        world.write(Topic::Offer, sequence, "line", &payload);
     }
     world.line(frames + 1, "m:2", 1, "3.00");
     assert_eq!(quick.frame().await["sequence"], frames + 1, "others are served meanwhile");

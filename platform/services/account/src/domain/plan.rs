@@ -41,10 +41,9 @@ impl Entry {
         let debits_cash = matches!(self.debit, AccountCode::PlayerCash);
         let credits_cash = matches!(self.credit, AccountCode::PlayerCash);
         match self.phase {
-            Phase::Hold if debits_cash => -self.amount,
+            Phase::Hold | Phase::Transfer if debits_cash => -self.amount,
             Phase::Void if debits_cash => self.amount,
             Phase::Post | Phase::Transfer if credits_cash => self.amount,
-            Phase::Transfer if debits_cash => -self.amount,
             Phase::Hold | Phase::Void | Phase::Post | Phase::Transfer => 0,
         }
     }
