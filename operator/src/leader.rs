@@ -160,19 +160,19 @@ impl Elector {
     /// Tries until we lead. Returns the epoch, or `None` when `stop` comes first.
     pub async fn acquire(&mut self, stop: &CancellationToken) -> Option<u64> {
         loop {
-            let attempt = async {
-                let step = self.attempt().await;
-                if let Err(error) = &step {
+            let trying = async {
+                let held = self.attempt().await;
+                if let Err(error) = &held {
                     tracing::warn!(
                         error = error as &dyn std::error::Error,
                         "the lease cannot be read or written; trying again"
                     );
                 }
-                step.unwrap_or(false)
+                held.unwrap_or(false)
             };
             tokio::select! {
                 () = stop.cancelled() => return None,
-                held = attempt => if held {
+                held = trying => if held {
                     return self.leadership.fence().ok();
                 },
             }
@@ -193,11 +193,10 @@ impl Elector {
             }
             match tokio::time::timeout_at(until, self.attempt()).await {
                 Ok(Ok(true)) => {}
-                Ok(Ok(false)) => break,
                 Ok(Err(error)) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the lease was not renewed; trying again");
                 }
-                Err(_) => break,
+                Ok(Ok(false)) | Err(_) => break,
             }
             if !self.leadership.is_leader() {
                 break;

@@ -99,7 +99,7 @@ async fn steady_state_drift_and_pruning(server: &Apiserver) {
     let stop = CancellationToken::new();
     let ctx = context(server.config().await.unwrap(), &stop).await;
     let ns = "acme-rest";
-    apply(&*ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
+    apply(&ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
     ctx.cache.watch_secrets(ns);
     let mut wanted = objects::all(ns);
     wanted.push(objects::namespace(ns));
@@ -138,7 +138,7 @@ async fn steady_state_drift_and_pruning(server: &Apiserver) {
     let params = PatchParams { field_manager: Some("kubectl-edit".into()), ..PatchParams::default() };
     let edited = api(&ctx.client, &place).patch(&place.name, &params, &Patch::Strategic(edit)).await.unwrap();
     seen(&ctx, std::slice::from_ref(&deployment), &[edited]).await;
-    let mended = apply(&*ctx, CONCERN, &deployment).await.unwrap();
+    let mended = apply(&ctx, CONCERN, &deployment).await.unwrap();
     assert_eq!(ctx.metrics.applies.with_label_values(&["Deployment", "drift_removed"]).get(), 1);
     let spec = &mended.data["spec"];
     assert_eq!(spec["template"]["spec"]["containers"].as_array().unwrap().len(), 1);
@@ -150,7 +150,7 @@ async fn steady_state_drift_and_pruning(server: &Apiserver) {
     assert_eq!(mended.metadata.labels.as_ref().unwrap()["team"], "x", "foreign labels stay");
     assert_eq!(mended.metadata.annotations.as_ref().unwrap()["note"], "y", "foreign annotations stay");
     let before = requests(&ctx.metrics);
-    apply(&*ctx, CONCERN, &deployment).await.unwrap();
+    apply(&ctx, CONCERN, &deployment).await.unwrap();
     assert_eq!(requests(&ctx.metrics), before, "rest again");
 
     // A value of ours that somebody changes in an atomic list, and one that is deleted, come back.
@@ -160,10 +160,10 @@ async fn steady_state_drift_and_pruning(server: &Apiserver) {
         let place = key(&wanted[index]);
         let edited = api(&ctx.client, &place).patch(&place.name, &params, &Patch::Merge(patch)).await.unwrap();
         seen(&ctx, std::slice::from_ref(&wanted[index]), &[edited]).await;
-        let mended = apply(&*ctx, CONCERN, &wanted[index]).await.unwrap();
+        let mended = apply(&ctx, CONCERN, &wanted[index]).await.unwrap();
         assert!(mended.data.pointer("/data/other").is_none());
         let before = requests(&ctx.metrics);
-        apply(&*ctx, CONCERN, &wanted[index]).await.unwrap();
+        apply(&ctx, CONCERN, &wanted[index]).await.unwrap();
         assert_eq!(requests(&ctx.metrics), before, "{place}");
     }
 
@@ -171,14 +171,14 @@ async fn steady_state_drift_and_pruning(server: &Apiserver) {
     let mut fewer = deployment.clone();
     fewer["spec"]["template"]["spec"]["containers"][0]["env"].as_array_mut().unwrap().remove(1);
     fewer["spec"]["template"]["spec"]["containers"][0]["resources"].as_object_mut().unwrap().remove("limits");
-    let changed = apply(&*ctx, CONCERN, &fewer).await.unwrap();
+    let changed = apply(&ctx, CONCERN, &fewer).await.unwrap();
     let container = &changed.data["spec"]["template"]["spec"]["containers"][0];
     assert_eq!((container["env"].as_array().unwrap().len(), &container["resources"]["limits"]), (2, &Value::Null));
 
     // A kind of an API that is not installed.
     let route = json!({"apiVersion": "gateway.networking.k8s.io/v1", "kind": "HTTPRoute",
         "metadata": {"name": "rates", "namespace": ns, "labels": {"app.kubernetes.io/managed-by": "paddock"}}, "spec": {}});
-    assert_eq!(apply(&*ctx, CONCERN, &route).await.unwrap_err().category, Category::KindMissing);
+    assert_eq!(apply(&ctx, CONCERN, &route).await.unwrap_err().category, Category::KindMissing);
     eventually("the missing kind is told", async || {
         ctx.cache.troubles().get("HTTPRoute").is_some_and(|t| t.contains("not installed"))
     })
@@ -208,14 +208,14 @@ async fn foreign_objects_are_left_alone(server: &Apiserver) {
     let stop = CancellationToken::new();
     let ctx = context(server.config().await.unwrap(), &stop).await;
     let ns = "acme-foreign";
-    apply(&*ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
+    apply(&ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
     for object in objects::all(ns) {
         let key = key(&object);
         let mut theirs = object.clone();
         theirs["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "somebody"});
         let params = PatchParams::apply("somebody");
         let before = api(&ctx.client, &key).patch(&key.name, &params, &Patch::Apply(&theirs)).await.unwrap();
-        let fault = apply(&*ctx, CONCERN, &object).await.unwrap_err();
+        let fault = apply(&ctx, CONCERN, &object).await.unwrap_err();
         assert_eq!(fault.category, Category::NotOurs, "{key}");
         assert!(fault.message.contains(&key.to_string()), "{fault}");
         let after = api(&ctx.client, &key).get(&key.name).await.unwrap();
@@ -361,14 +361,14 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
     let stop = CancellationToken::new();
     let ctx = context(config, &stop).await;
     let ns = "acme-rights";
-    apply(&*ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
+    apply(&ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": rbac::ENVIRONMENT_ROLE, "namespace": ns, "labels": {"app.kubernetes.io/managed-by": "paddock", "test": "framework"}},
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": rbac::ENVIRONMENT_ROLE},
         "subjects": [{"kind": "ServiceAccount", "name": "paddock-operator", "namespace": "paddock-system"}],
     });
-    apply(&*ctx, CONCERN, &binding).await.unwrap();
+    apply(&ctx, CONCERN, &binding).await.unwrap();
     ctx.cache.watch_secrets(ns);
     eventually("the operator may list Secrets of the environment", async || ctx.cache.secrets_ready(ns)).await;
     let wanted = objects::all(ns);
@@ -399,7 +399,7 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
     let mut admin = binding.clone();
     admin["metadata"]["name"] = json!("admin");
     admin["roleRef"]["name"] = json!("cluster-admin");
-    assert_eq!(apply(&*ctx, CONCERN, &admin).await.unwrap_err().category, Category::Forbidden);
+    assert_eq!(apply(&ctx, CONCERN, &admin).await.unwrap_err().category, Category::Forbidden);
 
     let leader = Leadership::alone(1);
     let cache = Cache::new();

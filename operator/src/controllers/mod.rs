@@ -83,7 +83,7 @@ pub trait Kind: Typed {
     /// Name of the controller: metric label and log field.
     const CONTROLLER: &'static str;
     /// How long one reconcile may take.
-    const DEADLINE: Duration = Duration::from_secs(60);
+    const DEADLINE: Duration = Duration::from_mins(1);
 
     /// Brings one object towards its spec and writes its status.
     fn reconcile(object: Arc<Self>, ctx: Arc<Ctx>) -> impl Future<Output = Result<Outcome, Fault>> + Send;

@@ -15,7 +15,7 @@ const SOON: Duration = Duration::from_millis(250);
 /// First wait after a fault.
 const FIRST: Duration = Duration::from_secs(1);
 /// Longest wait after a fault.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 
 #[derive(Debug, Default)]
 struct Entry {
@@ -161,7 +161,7 @@ impl<K: Clone + Eq + Hash> Queue<K> {
 mod tests {
     use super::*;
 
-    const MINUTE: Duration = Duration::from_secs(60);
+    const MINUTE: Duration = Duration::from_mins(1);
 
     #[test]
     fn one_run_at_a_time_and_once_more_if_triggered_meanwhile() {

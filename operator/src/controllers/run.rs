@@ -258,7 +258,11 @@ async fn tell<K: Kind>(ctx: &Ctx, object: &K, fault: &Fault, before: Option<&Tol
         Ok(Ok(())) => {}
         Ok(Err(error)) if error.category.is_quiet() => {}
         Ok(Err(error)) => {
-            tracing::warn!(object = object.name_any(), error = error.chain(), "the fault was not written to the status")
+            tracing::warn!(
+                object = object.name_any(),
+                error = error.chain(),
+                "the fault was not written to the status"
+            );
         }
         Err(_) => tracing::warn!(object = object.name_any(), "the fault was not written to the status in time"),
     }

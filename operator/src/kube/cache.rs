@@ -200,13 +200,13 @@ impl Cache {
 
     /// Takes an object that we make into the cache as its watch would; `false` if it cannot be decoded.
     pub fn observe_child(&self, kind: ChildKind, object: DynamicObject) -> bool {
-        self.feed(kind, object, Feed::Watch)
+        self.feed(kind, object, &Feed::Watch)
     }
 
     /// Takes what a write of ours answered.
     pub(super) fn written(&self, kind: ChildKind, object: DynamicObject) {
         // What cannot be decoded comes by the watch, which reports it.
-        let _ = self.feed(kind, object, Feed::Write);
+        let _ = self.feed(kind, object, &Feed::Write);
     }
 
     /// Takes what a write of ours to a custom resource answered.
@@ -216,7 +216,7 @@ impl Cache {
         }
     }
 
-    fn feed(&self, kind: ChildKind, object: DynamicObject, feed: Feed) -> bool {
+    fn feed(&self, kind: ChildKind, object: DynamicObject, feed: &Feed) -> bool {
         fn put<T: Resource>(store: Option<Arc<Store<T>>>, object: Option<T>, feed: &Feed) -> bool {
             let (Some(store), Some(object)) = (store, object) else { return false };
             match feed {
@@ -227,10 +227,10 @@ impl Cache {
         }
         match kind {
             ChildKind::BettingService => {
-                put(self.typed_store::<v1alpha1::BettingService>(), object.try_parse().ok(), &feed)
+                put(self.typed_store::<v1alpha1::BettingService>(), object.try_parse().ok(), feed)
             }
             ChildKind::DatabaseClaim => {
-                put(self.typed_store::<v1alpha1::DatabaseClaim>(), object.try_parse().ok(), &feed)
+                put(self.typed_store::<v1alpha1::DatabaseClaim>(), object.try_parse().ok(), feed)
             }
             ChildKind::Secret => {
                 let namespace = object.namespace().unwrap_or_default();
@@ -238,9 +238,9 @@ impl Cache {
                     Feed::Watch => Some(self.add_secret_store(&namespace).0),
                     Feed::Write => self.secret_store(&namespace),
                 };
-                put(store, object.try_parse::<Secret>().ok(), &feed)
+                put(store, object.try_parse::<Secret>().ok(), feed)
             }
-            _ => put(self.child_store(kind), Some(with_types(object, kind)), &feed),
+            _ => put(self.child_store(kind), Some(with_types(object, kind)), feed),
         }
     }
 
@@ -512,7 +512,7 @@ mod tests {
     use futures::FutureExt as _;
     use serde_json::json;
 
-    fn config_map(labels: serde_json::Value, version: &str) -> DynamicObject {
+    fn config_map(labels: &serde_json::Value, version: &str) -> DynamicObject {
         serde_json::from_value(json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "book", "namespace": "acme-prod", "uid": "1", "resourceVersion": version, "labels": labels},
@@ -527,11 +527,11 @@ mod tests {
         let mut tenants = Box::pin(cache.subscribe::<v1alpha1::Tenant>());
         cache.observe_child(
             ChildKind::ConfigMap,
-            config_map(json!({"paddock.bet/tenant": "acme", "paddock.bet/component": "rates", "app.kubernetes.io/instance": "rates"}), "1"),
+            config_map(&json!({"paddock.bet/tenant": "acme", "paddock.bet/component": "rates", "app.kubernetes.io/instance": "rates"}), "1"),
         );
         assert_eq!(services.next().now_or_never().flatten(), Some(ObjectRef::new("rates").within("acme-prod")));
         assert!(tenants.next().now_or_never().is_none(), "a service's object does not wake the Tenant");
-        cache.observe_child(ChildKind::ConfigMap, config_map(json!({"paddock.bet/tenant": "acme"}), "2"));
+        cache.observe_child(ChildKind::ConfigMap, config_map(&json!({"paddock.bet/tenant": "acme"}), "2"));
         assert_eq!(tenants.next().now_or_never().flatten(), Some(ObjectRef::new("acme")));
         assert!(services.next().now_or_never().flatten().is_some(), "the service learns that it lost the object");
     }
@@ -541,12 +541,12 @@ mod tests {
         let cache = Cache::new();
         cache.observe_child(
             ChildKind::ConfigMap,
-            config_map(json!({"app.kubernetes.io/managed-by": "paddock", "a": "1"}), "1"),
+            config_map(&json!({"app.kubernetes.io/managed-by": "paddock", "a": "1"}), "1"),
         );
         assert_eq!(cache.children(ChildKind::ConfigMap, Some("acme-prod"), &[("a", "1")]).len(), 1);
         assert_eq!(cache.children(ChildKind::ConfigMap, Some("acme-prod"), &[("a", "2")]).len(), 0);
         assert_eq!(cache.children(ChildKind::ConfigMap, Some("acme-dev"), &[]).len(), 0);
-        cache.observe_child(ChildKind::ConfigMap, config_map(json!({"a": "1"}), "2"));
+        cache.observe_child(ChildKind::ConfigMap, config_map(&json!({"a": "1"}), "2"));
         assert_eq!(cache.children(ChildKind::ConfigMap, None, &[]).len(), 0, "without our label it is not ours");
     }
 

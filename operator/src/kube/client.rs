@@ -115,13 +115,7 @@ fn has_name(path: &str) -> bool {
         path.split('/').filter(|part| !part.is_empty()).skip_while(|part| *part != "api" && *part != "apis");
     let start = if parts.next() == Some("apis") { 2 } else { 1 };
     let rest: Vec<&str> = parts.skip(start).collect();
-    match rest.as_slice() {
-        ["namespaces", _, _] | ["namespaces"] => false,
-        ["namespaces", _] => true,
-        ["namespaces", _, _, _, ..] => true,
-        [] | [_] => false,
-        _ => true,
-    }
+    !matches!(rest.as_slice(), [] | [_] | ["namespaces", _, _])
 }
 
 #[cfg(test)]

@@ -161,7 +161,7 @@ async fn a_short_outage_costs_nothing() {
     server.lock().unwrap().down = true;
     tokio::time::sleep(Duration::from_secs(7)).await;
     server.lock().unwrap().down = false;
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(a_leads.epoch(), 1, "the same term");
     resign.cancel();
     assert_eq!(hold.await.unwrap(), End::Stopped);

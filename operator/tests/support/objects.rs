@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+#[allow(clippy::needless_pass_by_value, reason = "`json!` at every call")]
 fn object(api_version: &str, kind: &str, namespace: &str, name: &str, rest: Value) -> Value {
     let mut object = json!({
         "apiVersion": api_version, "kind": kind,
