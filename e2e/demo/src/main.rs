@@ -86,7 +86,11 @@ async fn afternoon(installation: &Installation) -> Result<()> {
     say("wallet", balance(&bettor.wallet().await?));
     let entries = bettor.entries().await?;
     for entry in entries.get("entries").and_then(Value::as_array).into_iter().flatten() {
-        say("ledger", format!("{:>9} {} {}", text(entry, "/amount"), text(entry, "/currency"), text(entry, "/reason")));
+        let route = format!("{} → {}", text(entry, "/from"), text(entry, "/to"));
+        say(
+            "ledger",
+            format!("{:>9} {}  {route} ({})", text(entry, "/change"), text(entry, "/currency"), text(entry, "/reason")),
+        );
     }
     Ok(())
 }

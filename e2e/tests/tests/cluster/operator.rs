@@ -26,14 +26,19 @@ async fn holder(installation: &Installation) -> Option<String> {
 }
 
 /// Sum of the write requests that the leader has made, but for its lease, from its own metrics.
-async fn writes(installation: &Installation) -> f64 {
+async fn writes(installation: &Installation) -> u64 {
     let leader = holder(installation).await.expect("a leader");
     let pod = pods(installation).await.into_iter().find(|pod| leader.contains(pod.as_str())).expect("the leader's pod");
     let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics");
     let text = installation.cluster.kubectl(&["get", "--raw", &path]).await.unwrap();
+    // The lease is renewed by update; everything else is applied, patched, created or deleted.
+    let write = |line: &&str| {
+        ["apply", "patch", "create", "delete"].iter().any(|verb| line.contains(&format!("verb=\"{verb}\"")))
+    };
     text.lines()
-        .filter(|line| line.starts_with("paddock_apply_total") || line.starts_with("paddock_status_writes_total"))
-        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<f64>().ok())
+        .filter(|line| line.starts_with("paddock_kube_requests_total{"))
+        .filter(write)
+        .filter_map(|line| line.rsplit_once(' ')?.1.parse::<u64>().ok())
         .sum()
 }
 

@@ -137,6 +137,7 @@ impl Publisher {
         let mut beats = interval(HEARTBEAT);
         beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut pending: Vec<Record> = Vec::new();
+        let mut told: Vec<bool> = Vec::new();
         let mut requests = u64::try_from(Timestamp::now().as_millisecond()).unwrap_or(0);
         loop {
             let beat = tokio::select! {
@@ -168,7 +169,10 @@ impl Publisher {
             {
                 self.take(event, &mut producers, &mut source, &mut requests, &mut pending).await?;
             }
-            if beat {
+            // A producer that came up or went down is told at once.
+            let ups: Vec<bool> = producers.iter().map(Producer::is_up).collect();
+            if beat || ups != told {
+                told = ups;
                 let now = Timestamp::now().as_millisecond();
                 for producer in &mut producers {
                     producer.tick(now);

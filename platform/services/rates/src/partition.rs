@@ -243,7 +243,7 @@ impl Partition {
             (FeedMessage::BetStop(stop), Some(event)) => event.bet_stop(&stop, offset),
             (FeedMessage::OddsChange(_) | FeedMessage::BetStop(_), None) => {
                 // Its fixture comes by recovery; until then nobody could show it.
-                tracing::warn!(event_id, "an event without fixture is skipped");
+                tracing::debug!(event_id, "an event without fixture is skipped");
                 Change::default()
             }
             (results, _) => {

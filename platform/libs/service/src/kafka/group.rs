@@ -79,7 +79,7 @@ impl GroupConsumer {
             .set("auto.offset.reset", "earliest")
             .set("enable.partition.eof", "true")
             .set("isolation.level", "read_committed")
-            .set("session.timeout.ms", "10000")
+            .set("session.timeout.ms", "6000")
             .set("heartbeat.interval.ms", "1000")
             .set("max.poll.interval.ms", "60000")
             .set("partition.assignment.strategy", "range")

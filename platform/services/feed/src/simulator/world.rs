@@ -178,7 +178,10 @@ impl World {
 
     /// The present state: what a producer that lost everything needs to know at a time.
     pub fn snapshot(&self, now: i64, product: u32) -> Result<Vec<Said>, PriceError> {
-        self.said(now - self.length_ms() - self.horizon_ms(), now, now, Some(product))
+        let after = now - self.length_ms() - self.horizon_ms();
+        // Matches that are over are no part of it, so each of the others is there with its fixture.
+        let present = self.slots(after, now).filter(|slot| slot.kickoff - self.horizon_ms() > after);
+        self.render_slots(present, after, now, now, Some(product))
     }
 
     fn means(&self, slot: &Slot<'_>) -> Result<Means, PriceError> {
@@ -392,6 +395,20 @@ mod tests {
             assert!(waits.iter().min().is_some_and(|wait| *wait <= 60_000), "{waits:?}");
             assert!(waits.len() >= 19);
         }
+    }
+
+    /// Nobody hears of a match before its fixture.
+    #[test]
+    fn a_snapshot_holds_whole_matches() {
+        let world = world();
+        let mut known = BTreeSet::new();
+        for said in [PRE_MATCH, LIVE].into_iter().flat_map(|product| world.snapshot(NOON, product).unwrap()) {
+            match said.message {
+                FeedMessage::Fixture(fixture) => drop(known.insert(fixture.event_id)),
+                other => assert!(known.contains(other.event_id()), "{other:?}"),
+            }
+        }
+        assert!(known.len() > 20);
     }
 
     /// Who catches up hears every stop and result, and the newest price.
