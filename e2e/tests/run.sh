@@ -15,4 +15,4 @@ down() {
 trap down EXIT
 trap 'exit 130' INT TERM
 target/debug/paddock-cluster up --name "$name"
-PADDOCK_TEST_CLUSTER=$name cargo test -p paddock-e2e -p workspace-features -- --test-threads=1 "$@"
+PADDOCK_TEST_CLUSTER=$name cargo test --workspace --test cluster -- --test-threads=1 "$@" # the same selection as the build: nothing is compiled again

@@ -39,7 +39,7 @@ const PACKAGES: [(&str, Shown); 13] = [
 
 /// A program that a person installs, and how.
 const TOOLCHAINS: [(&str, &str); 3] = [
-    ("go", "install Go 1.26 or newer from https://go.dev/dl and put its bin folder into PATH"),
+    ("go", "install Go 1.26 or newer and put its bin folder into PATH"),
     ("jlink", "install a JDK 17: `apt-get install openjdk-17-jdk-headless`"),
     ("python3", "install Python 3 with pip: `apt-get install python3 python3-pip`"),
 ];

@@ -158,8 +158,19 @@ impl World {
         thin_before: i64,
         product: Option<u32>,
     ) -> Result<Vec<Said>, PriceError> {
+        self.render_slots(self.slots(after, until), after, until, thin_before, product)
+    }
+
+    fn render_slots<'a>(
+        &self,
+        slots: impl Iterator<Item = Slot<'a>>,
+        after: i64,
+        until: i64,
+        thin_before: i64,
+        product: Option<u32>,
+    ) -> Result<Vec<Said>, PriceError> {
         let mut all = Vec::new();
-        for slot in self.slots(after, until) {
+        for slot in slots {
             let within = |at: i64| slot.kickoff + at > after && slot.kickoff + at <= until;
             let newest_old = slot
                 .steps
