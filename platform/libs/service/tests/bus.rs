@@ -19,7 +19,7 @@ use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use tokio::time::timeout;
 use uuid::Uuid;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_mins(1);
 
 fn bus(folder: &Path, servers: &str) -> Bus {
     let need = folder.join("bus");
@@ -79,20 +79,20 @@ async fn what_is_sent_is_followed_and_shared_in_order() {
     producer.send_all(&records).await.unwrap();
 
     let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
-    let mut followed: Vec<(i32, i64)> = Vec::new();
+    let mut read_back: Vec<(i32, i64)> = Vec::new();
     loop {
         match timeout(LONG, follower.next()).await.unwrap().unwrap() {
             Followed::CaughtUp => break,
             Followed::Record { partition, value, key, .. } => {
                 let number = sequence(&value.unwrap());
                 assert_eq!(key, customers[number as usize % 20].to_string());
-                followed.push((partition, number));
+                read_back.push((partition, number));
             }
         }
     }
-    assert_eq!(followed.len(), 100);
+    assert_eq!(read_back.len(), 100);
     for customer in 0..20 {
-        let of_customer: Vec<_> = followed.iter().filter(|(_, number)| number % 20 == customer).collect();
+        let of_customer: Vec<_> = read_back.iter().filter(|(_, number)| number % 20 == customer).collect();
         assert!(of_customer.is_sorted_by_key(|(_, number)| *number), "one customer stays in order");
         let key = event(0, customers[customer as usize]).body.partition_key();
         let expected = i32::try_from(paddock_events::partition_of(&key, 3)).unwrap();

@@ -82,7 +82,7 @@ async fn committed_events_come_in_order() {
     let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
     let mut seen = Vec::new();
     loop {
-        let step = timeout(Duration::from_secs(60), follower.next()).await.unwrap().unwrap();
+        let step = timeout(Duration::from_mins(1), follower.next()).await.unwrap().unwrap();
         let Followed::Record { key, value, .. } = step else { continue };
         let Some(value) = value else {
             assert_eq!(key, "gone");
