@@ -71,26 +71,31 @@ fn a_suspended_market_takes_no_bet_once_it_is_acknowledged() {
         installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await.unwrap();
         let markets: Api<paddock_crds::v1alpha1::Market> = Api::namespaced(installation.client.clone(), "acme-prod");
         let start = Instant::now();
-        paddock_demo::wait::until("the Market is suspended and acknowledged", Duration::from_secs(30), || async {
-            let market = markets.get("soccer-match-result").await.map_err(|error| error.to_string())?;
-            let status = market.status.clone().unwrap_or_default();
-            let suspended =
-                status.conditions.iter().any(|condition| condition.type_ == "Suspended" && condition.status == "True");
-            let book = status.book.unwrap_or_default();
-            if suspended
-                && book.generation == book.acknowledged
-                && status.observed_generation == market.metadata.generation
-            {
-                Ok(())
-            } else {
-                Err(format!("suspended {suspended}, book {book:?}"))
-            }
-        })
-        .await
-        .unwrap();
-        println!("suspension acknowledged after {} ms", start.elapsed().as_millis());
+        let acknowledged =
+            paddock_demo::wait::until("the Market is suspended and acknowledged", Duration::from_secs(30), || async {
+                let market = markets.get("soccer-match-result").await.map_err(|error| error.to_string())?;
+                let status = market.status.clone().unwrap_or_default();
+                let suspended = status
+                    .conditions
+                    .iter()
+                    .any(|condition| condition.type_ == "Suspended" && condition.status == "True");
+                let book = status.book.clone().unwrap_or_default();
+                if suspended
+                    && book.generation == book.acknowledged
+                    && status.observed_generation == market.metadata.generation
+                {
+                    Ok(())
+                } else {
+                    Err(format!("{status:?}"))
+                }
+            })
+            .await;
+        let took = start.elapsed();
         let refused = play::bet(&bettor, "1.00", &found.selection).await;
+        // Open again before anything can fail: other tests bet on it.
         installation.set_market_state("acme-prod", "soccer-match-result", "Open").await.unwrap();
+        acknowledged.unwrap();
+        println!("suspension acknowledged after {} ms", took.as_millis());
         let refused = refused.unwrap();
         assert_ne!(refused["status"], "accepted", "{refused}");
         assert!(play::code(&refused).contains("suspended"), "{refused}");
