@@ -22,7 +22,7 @@ demo-down: ## ends the demo's cluster and leaves nothing behind
 	@$(BIN)/paddock-cluster down --name demo
 
 .PHONY: test
-test: build lint test-local test-cluster ## everything that must hold; what .ci/run runs
+test: build test-local test-cluster ## everything that must hold; what .ci/run runs (`make lint` beside it)
 
 .PHONY: build
 build: ## every library, binary and test, once

@@ -252,7 +252,7 @@ async fn explain(server: &Apiserver) {
         ("market.spec.margin.overround", "probabilities of a line's prices sum to"),
         ("bettingservice.spec.replicas", "the operator owns the size"),
         ("release.spec", "never changes"),
-        ("databaseclaim.spec.roles", "ReadWrite, ReadOnly or Migrate"),
+        ("databaseclaim.spec.roles", "each has a binding Secret"),
     ] {
         let text = server.kubectl(&["explain", path]).await.unwrap();
         let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
