@@ -147,7 +147,7 @@ async fn schemas_refuse_what_cannot_be() {
         ("paddock-operator", "image: x\nreplicas: 0\n", "replicas"),
         ("paddock-operator", "image: x\nreplica: 2\n", "replica"),
         ("paddock-operator", "image: x\ngateway: {name: ''}\n", "name"),
-        ("paddock-release", "version: '1'\n", "set name"),
+        ("paddock-release", "version: '1'\ncomponents: [{name: x, image: y}]\n", "set name"),
         ("paddock-release", "name: a\nversion: 1\n", "version"),
         ("paddock-release", "name: a\nversion: '1'\ncomponents: [{name: x}]\n", "set image"),
         ("paddock-tenant", "name: Acme\nspec: {a: 1}\n", "name"),

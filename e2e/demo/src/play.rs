@@ -87,6 +87,11 @@ pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> 
         let events = events.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
         for event in &events {
             let Ok(id) = text(event, "/eventId") else { continue };
+            // One that starts in a moment could start before the bet arrives.
+            let start = event.get("startTime").and_then(Value::as_i64).unwrap_or_default();
+            if status == "not_started" && start < jiff::Timestamp::now().as_millisecond().saturating_add(5_000) {
+                continue;
+            }
             let Ok(full) = brand.get(&format!("/events/{id}"), None).await else { continue };
             let lines = full.get("lines").and_then(Value::as_array).cloned().unwrap_or_default();
             if let Some(selection) = lines
@@ -97,7 +102,6 @@ pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> 
                 let side = |n: usize| {
                     event.pointer(&format!("/competitors/{n}/name")).and_then(Value::as_str).unwrap_or("?").to_owned()
                 };
-                let start = event.get("startTime").and_then(Value::as_i64).unwrap_or_default();
                 return Ok(Found { event: id, name: format!("{} – {}", side(0), side(1)), start, selection });
             }
         }
