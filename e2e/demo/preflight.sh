@@ -2,8 +2,8 @@
 # Says in one line what is missing before anything is built, and installs the Debian packages that building and testing need.
 set -euo pipefail
 fail() { echo "paddock: $*" >&2; exit 1; }
-[ "$(uname -s)" = Linux ] || fail "the local cluster needs Linux; on another system set CLUSTER=current and use your own Kubernetes (README, 'Your own cluster')"
-[ "$(id -u)" = 0 ] || fail "run as root: the local cluster makes network namespaces and containers (or set CLUSTER=current)"
+[ "$(uname -s)" = Linux ] || fail "the local cluster needs Linux; on another system install the charts on your own Kubernetes (README, 'Your own cluster')"
+[ "$(id -u)" = 0 ] || fail "run as root: the local cluster makes network namespaces and containers (or install the charts on your own: README, 'Your own cluster')"
 for tool in cargo go java python3; do
   command -v "$tool" >/dev/null || fail "$tool is missing: install it (Rust, Go, Java, Python are all that must be there beforehand)"
 done

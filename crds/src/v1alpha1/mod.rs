@@ -59,7 +59,6 @@ pub enum EnvironmentClass {
     strum::EnumString,
     strum::IntoStaticStr,
 )]
-#[allow(clippy::doc_markdown)]
 pub enum Engine {
     /// A PostgreSQL database on a shared server.
     PostgreSQL,
