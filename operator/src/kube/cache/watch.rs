@@ -1,12 +1,10 @@
 //! The watches that fill the [`Cache`].
 
-use super::{
-    cache::{Cache, Typed},
-    child::ChildKind,
-    events::Events,
-    store::Store,
+use super::{Cache, Typed};
+use crate::{
+    kube::{child::ChildKind, events::Events, store::Store},
+    metrics::Metrics,
 };
-use crate::metrics::Metrics;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -64,7 +62,7 @@ impl Cache {
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
             let stream = watcher(api, ours())
                 .default_backoff()
-                .map(move |event| event.map(|event| event_map(event, |object| super::cache::with_types(object, kind))));
+                .map(move |event| event.map(|event| event_map(event, |object| super::with_types(object, kind))));
             self.spawn(kind.as_str().to_owned(), stream, store, &watching, stop.clone());
         }
         self.watch_secrets(operator_namespace);
