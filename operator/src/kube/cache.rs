@@ -10,7 +10,7 @@ mod watch;
 
 use super::{
     child::{ChildKind, ObjectKey},
-    store::Store,
+    store::{Ready, Store},
 };
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -21,7 +21,7 @@ use kube::{
 use paddock_crds::{labels, v1alpha1};
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
-    any::{Any, TypeId},
+    any::Any,
     collections::{BTreeMap, HashMap},
     fmt::Debug,
     sync::{Arc, Mutex, RwLock},
@@ -37,8 +37,25 @@ impl<K> Typed for K where
 {
 }
 
+/// The store of one kind of ours, and what is done with it by whoever does not know the kind.
+struct TypedStore {
+    kind: String,
+    /// `Arc<Store<K>>`.
+    store: Box<dyn Any + Send + Sync>,
+    ready: Ready,
+    watch: fn(&Cache, &watch::Watching),
+}
+
+impl TypedStore {
+    fn of<K: Typed>() -> Self {
+        let store = Arc::new(Store::<K>::default());
+        let ready = store.ready.clone();
+        Self { kind: K::kind(&()).into_owned(), store: Box::new(store), ready, watch: Cache::watch_typed::<K> }
+    }
+}
+
 struct Inner {
-    typed: HashMap<TypeId, Box<dyn Any + Send + Sync>>,
+    typed: Vec<TypedStore>,
     children: HashMap<ChildKind, Arc<Store<DynamicObject>>>,
     secrets: RwLock<BTreeMap<String, secrets::SecretWatch>>,
     secret_listeners: RwLock<Vec<secrets::SecretListener>>,
@@ -63,17 +80,17 @@ impl Default for Cache {
 impl Cache {
     /// An empty cache. [`Cache::start`] fills it; without that, [`Cache::observe`] and [`Cache::observe_child`] do.
     pub fn new() -> Self {
-        let mut typed: HashMap<TypeId, Box<dyn Any + Send + Sync>> = HashMap::new();
-        let mut add = |id, store| typed.insert(id, store);
-        add(TypeId::of::<v1alpha1::Tenant>(), boxed::<v1alpha1::Tenant>());
-        add(TypeId::of::<v1alpha1::Release>(), boxed::<v1alpha1::Release>());
-        add(TypeId::of::<v1alpha1::BettingService>(), boxed::<v1alpha1::BettingService>());
-        add(TypeId::of::<v1alpha1::Market>(), boxed::<v1alpha1::Market>());
-        add(TypeId::of::<v1alpha1::DatabaseClass>(), boxed::<v1alpha1::DatabaseClass>());
-        add(TypeId::of::<v1alpha1::DatabaseClaim>(), boxed::<v1alpha1::DatabaseClaim>());
-        // The loop of the controllers is tested over a kind without rules of its own.
-        #[cfg(test)]
-        add(TypeId::of::<k8s_openapi::api::core::v1::ConfigMap>(), boxed::<k8s_openapi::api::core::v1::ConfigMap>());
+        let typed = Vec::from([
+            TypedStore::of::<v1alpha1::Tenant>(),
+            TypedStore::of::<v1alpha1::Release>(),
+            TypedStore::of::<v1alpha1::BettingService>(),
+            TypedStore::of::<v1alpha1::Market>(),
+            TypedStore::of::<v1alpha1::DatabaseClass>(),
+            TypedStore::of::<v1alpha1::DatabaseClaim>(),
+            // The loop of the controllers is tested over a kind without rules of its own.
+            #[cfg(test)]
+            TypedStore::of::<k8s_openapi::api::core::v1::ConfigMap>(),
+        ]);
         let children = ChildKind::watched().map(|kind| (kind, Arc::default())).collect();
         Self {
             inner: Arc::new(Inner {
@@ -88,7 +105,7 @@ impl Cache {
     }
 
     fn typed_store<K: Typed>(&self) -> Option<Arc<Store<K>>> {
-        self.inner.typed.get(&TypeId::of::<K>())?.downcast_ref::<Arc<Store<K>>>().cloned()
+        self.inner.typed.iter().find_map(|typed| typed.store.downcast_ref::<Arc<Store<K>>>()).cloned()
     }
 
     fn child_store(&self, kind: ChildKind) -> Option<Arc<Store<DynamicObject>>> {
@@ -204,10 +221,6 @@ impl Cache {
 enum Feed {
     Watch,
     Write,
-}
-
-fn boxed<K: Typed>() -> Box<dyn Any + Send + Sync> {
-    Box::new(Arc::new(Store::<K>::default()))
 }
 
 /// A typed object in dynamic form.

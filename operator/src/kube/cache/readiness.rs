@@ -1,26 +1,25 @@
 //! Whether the cache holds enough to decide by.
 
-use super::{Cache, Typed};
+use super::Cache;
 use crate::kube::child::ChildKind;
-use paddock_crds::v1alpha1;
 use std::{collections::BTreeMap, sync::PoisonError};
 
 impl Cache {
     /// Whether objects of the kind can be made: `false` while the API is not installed.
     pub fn available(&self, kind: ChildKind) -> bool {
-        !kind.optional() || self.child_store(kind).is_some_and(|store| store.is_ready())
+        !kind.optional() || self.child_store(kind).is_some_and(|store| store.ready.is_set())
     }
 
     /// Declares every store complete without a watch: for tests that feed the cache themselves.
     pub fn set_ready(&self) {
         for store in self.inner.children.values() {
-            store.set_ready();
+            store.ready.set();
         }
-        for ready in self.typed_readiness() {
-            (ready.set)();
+        for typed in &self.inner.typed {
+            typed.ready.set();
         }
         for watch in self.inner.secrets.read().unwrap_or_else(PoisonError::into_inner).values() {
-            watch.store.set_ready();
+            watch.store.ready.set();
         }
     }
 
@@ -31,10 +30,9 @@ impl Cache {
             Some(trouble) => format!("{kind}: {trouble}"),
             None => format!("{kind}: first listing is under way"),
         };
-        let typed =
-            self.typed_readiness().into_iter().filter(|entry| !(entry.is_ready)()).map(|entry| name(entry.kind));
+        let typed = self.inner.typed.iter().filter(|typed| !typed.ready.is_set()).map(|typed| name(&typed.kind));
         let children = ChildKind::watched()
-            .filter(|kind| !kind.optional() && self.child_store(*kind).is_some_and(|store| !store.is_ready()))
+            .filter(|kind| !kind.optional() && self.child_store(*kind).is_some_and(|store| !store.ready.is_set()))
             .map(|kind| name(kind.as_str()));
         typed.chain(children).collect()
     }
@@ -46,55 +44,15 @@ impl Cache {
 
     /// Resolves when every kind that must be listed is.
     pub async fn wait_ready(&self) {
-        self.wait_typed::<v1alpha1::Tenant>().await;
-        self.wait_typed::<v1alpha1::Release>().await;
-        self.wait_typed::<v1alpha1::BettingService>().await;
-        self.wait_typed::<v1alpha1::Market>().await;
-        self.wait_typed::<v1alpha1::DatabaseClass>().await;
-        self.wait_typed::<v1alpha1::DatabaseClaim>().await;
+        for typed in &self.inner.typed {
+            typed.ready.wait().await;
+        }
         for kind in ChildKind::watched().filter(|kind| !kind.optional()) {
             if let Some(store) = self.child_store(kind) {
-                store.wait_ready().await;
+                store.ready.wait().await;
             }
         }
     }
-
-    async fn wait_typed<K: Typed>(&self) {
-        if let Some(store) = self.typed_store::<K>() {
-            store.wait_ready().await;
-        }
-    }
-
-    fn typed_readiness(&self) -> Vec<Readiness> {
-        vec![
-            self.readiness_of::<v1alpha1::Tenant>("Tenant"),
-            self.readiness_of::<v1alpha1::Release>("Release"),
-            self.readiness_of::<v1alpha1::BettingService>("BettingService"),
-            self.readiness_of::<v1alpha1::Market>("Market"),
-            self.readiness_of::<v1alpha1::DatabaseClass>("DatabaseClass"),
-            self.readiness_of::<v1alpha1::DatabaseClaim>("DatabaseClaim"),
-        ]
-    }
-
-    fn readiness_of<K: Typed>(&self, kind: &'static str) -> Readiness {
-        let store = self.typed_store::<K>();
-        let other = store.clone();
-        Readiness {
-            kind,
-            is_ready: Box::new(move || store.as_ref().is_none_or(|store| store.is_ready())),
-            set: Box::new(move || {
-                if let Some(store) = &other {
-                    store.set_ready();
-                }
-            }),
-        }
-    }
-}
-
-struct Readiness {
-    kind: &'static str,
-    is_ready: Box<dyn Fn() -> bool>,
-    set: Box<dyn Fn()>,
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ impl Cache {
 
     /// Whether the Secrets of the namespace were listed completely.
     pub fn secrets_ready(&self, namespace: &str) -> bool {
-        self.secret_store(namespace).is_some_and(|store| store.is_ready())
+        self.secret_store(namespace).is_some_and(|store| store.ready.is_set())
     }
 
     pub(super) fn secret_store(&self, namespace: &str) -> Option<Arc<Store<Secret>>> {

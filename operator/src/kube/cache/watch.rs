@@ -15,7 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use paddock_crds::{labels, v1alpha1};
+use paddock_crds::labels;
 use std::sync::{Arc, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -51,12 +51,9 @@ impl Cache {
             stop: stop.clone(),
         };
         *self.inner.watching.write().unwrap_or_else(PoisonError::into_inner) = Some(watching.clone());
-        self.start_typed::<v1alpha1::Tenant>(&watching);
-        self.start_typed::<v1alpha1::Release>(&watching);
-        self.start_typed::<v1alpha1::BettingService>(&watching);
-        self.start_typed::<v1alpha1::Market>(&watching);
-        self.start_typed::<v1alpha1::DatabaseClass>(&watching);
-        self.start_typed::<v1alpha1::DatabaseClaim>(&watching);
+        for typed in &self.inner.typed {
+            (typed.watch)(self, &watching);
+        }
         for kind in ChildKind::watched() {
             let Some(store) = self.child_store(kind) else { continue };
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
@@ -80,7 +77,7 @@ impl Cache {
         self.spawn(format!("Secret in {namespace}"), stream, store, &watching, stop);
     }
 
-    fn start_typed<K: Typed>(&self, watching: &Watching) {
+    pub(super) fn watch_typed<K: Typed>(&self, watching: &Watching) {
         let Some(store) = self.typed_store::<K>() else { return };
         let api: Api<DeserializeGuard<K>> = Api::all(watching.client.clone());
         let events = watching.events.clone();
