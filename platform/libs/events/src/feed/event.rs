@@ -3,6 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::FeedHead;
+
 /// Status of a sport event.
 #[derive(
     Debug,
@@ -114,12 +116,9 @@ pub struct SportEventStatus {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Fixture {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// Kick-off, ms.
     pub start_time: i64,
     /// Sport; its name in lower case is what market rules name.

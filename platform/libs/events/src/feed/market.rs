@@ -4,7 +4,7 @@ use paddock_odds::{Fixed, Odds, Specifiers};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::SportEventStatus;
+use super::{FeedHead, SportEventStatus};
 
 /// Status of a market. Bets are taken only on `active`.
 #[derive(
@@ -88,15 +88,9 @@ pub struct FeedMarket {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OddsChange {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
-    /// The recovery that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<u64>,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// State of play, if known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sport_event_status: Option<SportEventStatus>,
@@ -109,15 +103,9 @@ pub struct OddsChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BetStop {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
-    /// The recovery that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<u64>,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// Market groups; `all` is every market.
     pub groups: Vec<String>,
     /// Status they take; suspended if the feed says nothing.

@@ -17,6 +17,21 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Body, LineKey, Topic};
 
+/// What every message of a producer begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FeedHead {
+    /// Producer.
+    pub product: u32,
+    /// Event URN.
+    pub event_id: String,
+    /// Producer's time, ms.
+    pub timestamp: i64,
+    /// The recovery that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<u64>,
+}
+
 /// What topic `feed` carries.
 #[derive(
     Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr, strum::VariantNames,
@@ -41,43 +56,32 @@ pub enum FeedMessage {
 }
 
 impl FeedMessage {
+    /// What every message begins with.
+    pub const fn head(&self) -> &FeedHead {
+        match self {
+            Self::Fixture(it) => &it.head,
+            Self::OddsChange(it) => &it.head,
+            Self::BetStop(it) => &it.head,
+            Self::BetSettlement(it) => &it.head,
+            Self::RollbackBetSettlement(it) => &it.head,
+            Self::BetCancel(it) => &it.head,
+            Self::RollbackBetCancel(it) => &it.head,
+        }
+    }
+
     /// The event it is about.
     pub fn event_id(&self) -> &str {
-        match self {
-            Self::Fixture(it) => &it.event_id,
-            Self::OddsChange(it) => &it.event_id,
-            Self::BetStop(it) => &it.event_id,
-            Self::BetSettlement(it) => &it.event_id,
-            Self::RollbackBetSettlement(it) => &it.event_id,
-            Self::BetCancel(it) => &it.event_id,
-            Self::RollbackBetCancel(it) => &it.event_id,
-        }
+        &self.head().event_id
     }
 
     /// The producer that sent it.
     pub const fn product(&self) -> u32 {
-        match self {
-            Self::Fixture(it) => it.product,
-            Self::OddsChange(it) => it.product,
-            Self::BetStop(it) => it.product,
-            Self::BetSettlement(it) => it.product,
-            Self::RollbackBetSettlement(it) => it.product,
-            Self::BetCancel(it) => it.product,
-            Self::RollbackBetCancel(it) => it.product,
-        }
+        self.head().product
     }
 
     /// The producer's time, ms.
     pub const fn timestamp(&self) -> i64 {
-        match self {
-            Self::Fixture(it) => it.timestamp,
-            Self::OddsChange(it) => it.timestamp,
-            Self::BetStop(it) => it.timestamp,
-            Self::BetSettlement(it) => it.timestamp,
-            Self::RollbackBetSettlement(it) => it.timestamp,
-            Self::BetCancel(it) => it.timestamp,
-            Self::RollbackBetCancel(it) => it.timestamp,
-        }
+        self.head().timestamp
     }
 }
 

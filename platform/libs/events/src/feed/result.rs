@@ -4,7 +4,7 @@ use paddock_odds::Factor;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LineName;
+use super::{FeedHead, LineName};
 
 /// Result of one outcome: multiplier of a leg = `v + (1 − v)·r·d·odds`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,15 +50,9 @@ pub struct MarketResult {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BetSettlement {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
-    /// The recovery that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<u64>,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// 1 live scouted, 2 confirmed.
     pub certainty: u8,
     /// Lines.
@@ -69,15 +63,9 @@ pub struct BetSettlement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackBetSettlement {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
-    /// The recovery that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<u64>,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// Lines.
     pub lines: Vec<LineName>,
 }
@@ -86,15 +74,9 @@ pub struct RollbackBetSettlement {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct BetCancel {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
-    /// The recovery that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<u64>,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// Bets placed at or after, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<i64>,
@@ -112,15 +94,9 @@ pub struct BetCancel {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RollbackBetCancel {
-    /// Producer.
-    pub product: u32,
-    /// Event URN.
-    pub event_id: String,
-    /// Producer's time, ms.
-    pub timestamp: i64,
-    /// The recovery that made it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<u64>,
+    /// Who says it, about what, when.
+    #[serde(flatten)]
+    pub head: FeedHead,
     /// Start of the range, ms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start_time: Option<i64>,

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use paddock_events::{
-    BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedMarket, FeedMessage, Fixture, MarketResult,
+    BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedHead, FeedMarket, FeedMessage, Fixture, MarketResult,
     MarketStatus, Named, OddsChange, Score, Side, SportEventStatus,
 };
 use paddock_service::Settings;
@@ -297,14 +297,16 @@ impl Event<'_> {
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 
+    fn head(&self) -> FeedHead {
+        FeedHead { product: self.speaker, event_id: self.event_id(), timestamp: self.at, request_id: None }
+    }
+
     fn fixture(&self) -> FeedMessage {
         let real = self.slot.real;
         let team =
             |name: &str, side| Competitor { id: format!("sim:competitor:{}", slug(name)), name: name.to_owned(), side };
         FeedMessage::Fixture(Fixture {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
+            head: self.head(),
             start_time: self.slot.kickoff,
             sport: Named { id: "sr:sport:1".to_owned(), name: "Soccer".to_owned() },
             category: Named { id: format!("sim:category:{}", slug(&real.country)), name: real.country.clone() },
@@ -316,10 +318,7 @@ impl Event<'_> {
 
     fn odds(&self, state: Option<(EventStatus, Goals, Option<u16>)>, markets: Vec<FeedMarket>) -> FeedMessage {
         FeedMessage::OddsChange(OddsChange {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            request_id: None,
+            head: self.head(),
             sport_event_status: state.map(|(status, score, minute)| SportEventStatus {
                 status,
                 score: Score { home: score.home, away: score.away },
@@ -331,24 +330,14 @@ impl Event<'_> {
 
     fn stop(&self) -> FeedMessage {
         FeedMessage::BetStop(BetStop {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            request_id: None,
+            head: self.head(),
             groups: vec!["all".to_owned()],
             market_status: MarketStatus::Suspended,
         })
     }
 
     fn settlement(&self, certainty: u8, markets: Vec<MarketResult>) -> FeedMessage {
-        FeedMessage::BetSettlement(BetSettlement {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            request_id: None,
-            certainty,
-            markets,
-        })
+        FeedMessage::BetSettlement(BetSettlement { head: self.head(), certainty, markets })
     }
 }
 
@@ -415,7 +404,7 @@ mod tests {
         let mut known = BTreeSet::new();
         for said in [PRE_MATCH, LIVE].into_iter().flat_map(|product| world.snapshot(NOON, product).unwrap()) {
             match said.message {
-                FeedMessage::Fixture(fixture) => drop(known.insert(fixture.event_id)),
+                FeedMessage::Fixture(fixture) => drop(known.insert(fixture.head.event_id)),
                 other => assert!(known.contains(other.event_id()), "{other:?}"),
             }
         }
