@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use strum::{Display, IntoStaticStr};
 
 /// A BettingService runs one component in one environment: revisions of pods with their configuration, autoscaler and
 /// disruption budget, a Service, a route, and the database claims that the component needs.
@@ -120,18 +121,7 @@ pub struct Port {
 
 /// What a login of a claim may do.
 #[derive(
-    Serialize,
-    Deserialize,
-    JsonSchema,
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::IntoStaticStr,
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr,
 )]
 pub enum Access {
     /// Reads.
@@ -202,9 +192,7 @@ pub struct NeedTopic {
 }
 
 /// Cleanup policy of a topic.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr)]
 pub enum Cleanup {
     /// Messages go by age.
     Delete,
@@ -337,9 +325,7 @@ pub struct Strategy {
 }
 
 /// Kind of rollout.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr)]
 pub enum StrategyType {
     /// New pods, then no old ones.
     Rolling,

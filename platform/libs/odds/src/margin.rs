@@ -13,24 +13,12 @@
 //! | Shin | (√(z² + 4(1−z)π²/S) − z)/(2(1−z)), Σ = 1 | √(zp + (1−z)p²)·Σ√(zp + (1−z)p²), Σ = 1+m |
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, EnumString};
 
 use crate::{Factor, Fixed, Ladder, Odds};
 
 /// How the margin is spread over the outcomes.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    Default,
-    Serialize,
-    Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::EnumIter,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, Display, EnumString, EnumIter)]
 pub enum Method {
     /// The same share of every probability.
     Multiplicative,

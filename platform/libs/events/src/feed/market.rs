@@ -3,6 +3,7 @@
 use paddock_odds::{Fixed, Odds, Specifiers};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumString, IntoStaticStr};
 
 use super::{FeedHead, SportEventStatus};
 
@@ -19,9 +20,9 @@ use super::{FeedHead, SportEventStatus};
     Serialize,
     Deserialize,
     JsonSchema,
-    strum::Display,
-    strum::EnumString,
-    strum::IntoStaticStr,
+    Display,
+    EnumString,
+    IntoStaticStr,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]

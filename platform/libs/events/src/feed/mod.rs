@@ -14,6 +14,7 @@ pub use state::{FeedState, FeedStateMessage, ProducerScope, ProducerState};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
 
 use crate::{Body, LineKey, Topic};
 
@@ -33,9 +34,7 @@ pub struct FeedHead {
 }
 
 /// What topic `feed` carries.
-#[derive(
-    Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr, strum::VariantNames,
-)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, IntoStaticStr, VariantNames)]
 #[serde(tag = "type", content = "payload", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum FeedMessage {
