@@ -5,11 +5,22 @@ use std::collections::{BTreeMap, BTreeSet};
 use paddock_money::{Currency, Money, MoneyError};
 use paddock_odds::{Factor, Ladder, Margin, MarketType, Method, Specifiers};
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumIter, EnumString};
 
 /// Before or after the kick-off.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Display, EnumString, EnumIter,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
+    strum::EnumIter,
 )]
 pub enum Phase {
     /// The event has not started.
@@ -20,7 +31,19 @@ pub enum Phase {
 
 /// What a rule lets happen on its lines.
 #[derive(
-    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize, Display, EnumString,
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    Default,
+    Serialize,
+    Deserialize,
+    strum::Display,
+    strum::EnumString,
 )]
 pub enum RuleState {
     /// Offered.
