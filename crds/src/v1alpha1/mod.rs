@@ -1,17 +1,21 @@
-//! Version `v1alpha1`: one file per kind.
+//! Version `v1alpha1`: one file per kind, and what several kinds share.
 
 mod betting_service;
+mod component;
 mod database_claim;
 mod database_class;
 mod market;
+mod need;
 mod release;
 mod schema;
 mod tenant;
 
 pub use betting_service::*;
+pub use component::*;
 pub use database_claim::*;
 pub use database_class::*;
 pub use market::*;
+pub use need::*;
 pub use release::*;
 pub use tenant::*;
 
