@@ -13,7 +13,6 @@ use super::FeedHead;
     Copy,
     PartialEq,
     Eq,
-    Hash,
     PartialOrd,
     Ord,
     Serialize,
@@ -102,7 +101,7 @@ pub struct Clock {
 }
 
 /// State of play.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SportEventStatus {
     /// Status.
     pub status: EventStatus,

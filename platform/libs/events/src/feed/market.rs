@@ -14,7 +14,6 @@ use super::{FeedHead, SportEventStatus};
     Copy,
     PartialEq,
     Eq,
-    Hash,
     PartialOrd,
     Ord,
     Serialize,
