@@ -62,7 +62,7 @@ async fn afternoon(installation: &Installation) -> Result<Bettor> {
     say("cashier's credit", "100.00 EUR");
     say("wallet", balance(&bettor.wallet().await?));
 
-    let next = play::find(&brand, "not_started", 1, Duration::from_secs(180)).await?;
+    let next = play::find(&brand, "not_started", 1, Duration::from_mins(3)).await?;
     say("offer, before", format!("{}  {}", next.name, odds(&next)));
     let found = play::closing(&brand, 1, Duration::from_mins(8)).await?;
     say("offer, in play", format!("{}  {} (minute {})", found.name, odds(&found), found.minute));
@@ -124,7 +124,7 @@ async fn prices_and_bet_stop(brand: &Brand, bettor: &Bettor, found: &play::Found
     let (mut moves, mut last) = (0_u32, String::new());
     let limit = Instant::now() + Duration::from_mins(10);
     while Instant::now() < limit {
-        let frame = receive(&mut stream, Duration::from_secs(120)).await?;
+        let frame = receive(&mut stream, Duration::from_mins(2)).await?;
         for line in frame.pointer("/payload/lines").and_then(Value::as_array).into_iter().flatten() {
             if line.get("marketId").and_then(Value::as_u64) != Some(1) {
                 continue;

@@ -113,8 +113,8 @@ async fn search(
             let Ok(id) = text(event, "/eventId") else { continue };
             let Ok(full) = brand.get(&format!("/events/{id}"), None).await else { continue };
             let lines = full.get("lines").and_then(Value::as_array).cloned().unwrap_or_default();
-            let line = lines.iter().filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market));
-            let Some(outcomes) = line.filter_map(open_outcomes).next() else { continue };
+            let mut lines = lines.iter().filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market));
+            let Some(outcomes) = lines.find_map(open_outcomes) else { continue };
             let Some(selection) = outcomes.first().cloned() else { continue };
             let side = |n: usize| text(event, &format!("/competitors/{n}/name")).unwrap_or_else(|_| "?".into());
             let name = format!("{} – {}", side(0), side(1));
@@ -185,7 +185,7 @@ async fn bet_once(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Res
     if body.get("status").and_then(Value::as_str) != Some("pending") {
         return Ok(body);
     }
-    wait::until("the decision on the ticket", Duration::from_secs(60), || async {
+    wait::until("the decision on the ticket", Duration::from_mins(1), || async {
         let ticket = bettor.ticket(&id).await.map_err(|error| error.to_string())?;
         match ticket.get("status").and_then(Value::as_str) {
             Some("pending") | None => Err("pending".to_owned()),

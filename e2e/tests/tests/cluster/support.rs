@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 /// Long enough for a busy machine with two cores.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// A namespaced API.
 pub fn api<K>(installation: &Installation, namespace: &str) -> Api<K>
