@@ -99,6 +99,7 @@ impl Partition {
             return Ok(());
         };
         let mut transaction = pool.begin().await?;
+        self.keep(&mut transaction, last + 1).await?;
         let mut touched = Touched::default();
         let first = self.next_offset;
         for record in records.iter().filter(|record| record.offset >= first) {
@@ -114,7 +115,6 @@ impl Partition {
             }
         }
         self.publish(&mut transaction, outlet, around, &touched).await?;
-        self.keep(&mut transaction, last + 1).await?;
         transaction.commit().await?;
         self.next_offset = last + 1;
         self.events.retain(|_, event| !event.is_over());
@@ -172,8 +172,8 @@ impl Partition {
             return Ok(());
         }
         let mut transaction = pool.begin().await?;
-        self.publish(&mut transaction, outlet, around, &touched).await?;
         self.keep(&mut transaction, self.next_offset).await?;
+        self.publish(&mut transaction, outlet, around, &touched).await?;
         transaction.commit().await?;
         outlet.outbox.committed();
         Ok(())
@@ -182,6 +182,7 @@ impl Partition {
     /// Takes events out of topic `offer` that closed before a time.
     pub async fn withdraw(&self, pool: &PgPool, outlet: &Outlet, closed_before: i64) -> Result<(), PartitionError> {
         let mut transaction = pool.begin().await?;
+        self.keep(&mut transaction, self.next_offset).await?;
         let withdrawn = store::withdraw(&mut transaction, self.number, closed_before).await?;
         if withdrawn.is_empty() {
             return Ok(());
@@ -193,13 +194,13 @@ impl Partition {
             }
             outlet.outbox.forget(&mut transaction, Topic::Offer, &event_id, &event_id).await?;
         }
-        self.keep(&mut transaction, self.next_offset).await?;
         transaction.commit().await?;
         outlet.outbox.committed();
         Ok(())
     }
 
-    /// The fence: fails if another replica has moved the offset.
+    /// The fence: fails if another replica has moved the offset. Each transaction begins with it: while one waits here for another
+    /// replica's, it has added nothing to the outbox, whose order is then that of the commits.
     async fn keep(&self, connection: &mut PgConnection, next: i64) -> Result<(), PartitionError> {
         let kept = offsets::advance(connection, Topic::Feed.name(), self.number, self.next_offset, next).await?;
         if kept { Ok(()) } else { Err(PartitionError::Lost) }

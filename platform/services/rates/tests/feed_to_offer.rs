@@ -162,6 +162,43 @@ async fn each_record_counts_once() {
     assert_eq!(outbox(&pool, Topic::Offer).await.len(), offers + 3, "one on each partition of the offer");
 }
 
+/// Ids of the outbox follow commits: a transaction that waits for another replica's has added nothing yet.
+#[tokio::test]
+async fn who_waits_for_the_partition_has_published_nothing() {
+    let server = Server::start().await.unwrap();
+    let pool = server.database(&MIGRATIONS).await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let mut partition = Partition::load(&pool, 0).await.unwrap();
+    partition.take(&pool, &outlet(), &around(NOON), &records(&world, NOON, NOON, 0)).await.unwrap();
+    let last = async || -> i64 {
+        sqlx::query_scalar("SELECT last_value FROM pg_sequences WHERE sequencename = 'outbox_id_seq'")
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    let before = last().await;
+    let mut other = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM consumer_offset FOR UPDATE").execute(&mut *other).await.unwrap();
+    let (waiting, down) = (pool.clone(), Surroundings { producers: producers(false), ..around(NOON) });
+    let refresh = tokio::spawn(async move { partition.refresh(&waiting, &outlet(), &down).await });
+    let asked = std::time::Instant::now();
+    loop {
+        let waits: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        if waits {
+            break;
+        }
+        assert!(asked.elapsed().as_secs() < 30, "the refresh waits for the partition");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(last().await, before);
+    other.rollback().await.unwrap();
+    refresh.await.unwrap().unwrap();
+    assert!(last().await > before + 100);
+}
+
 /// Cutting the feed into other pieces, with restarts between them, ends in the same offer and results.
 #[tokio::test]
 async fn restarts_change_nothing() {
