@@ -213,9 +213,10 @@ impl Worker {
                 continue;
             }
             let last = records.last().map_or(0, |record| record.offset);
-            let taken = it.partition.take(&self.database.pool(), &self.outlet, around, &records).await;
-            taken.with_context(|| format!("feed partition {number} at offset {first}"))?;
+            let taken = it.partition.take_what_can_be_stored(&self.database.pool(), &self.outlet, around, &records).await;
+            let left_out = taken.with_context(|| format!("feed partition {number} at offset {first}"))?;
             self.metrics.records.inc_by(records.len() as u64);
+            self.outlet.unreadable.inc_by(left_out.len() as u64);
             consumer.done(Topic::Feed, number, last)?;
         }
         for number in ends {
