@@ -186,6 +186,15 @@ impl Partition {
         Ok(())
     }
 
+    /// Goes on at an offset before the stored one, because the topic begins anew.
+    pub async fn begin_anew(&mut self, pool: &PgPool, offset: i64) -> Result<(), PartitionError> {
+        let mut transaction = pool.begin().await?;
+        self.keep(&mut transaction, offset).await?;
+        transaction.commit().await?;
+        self.next_offset = offset;
+        Ok(())
+    }
+
     /// Makes every offer anew, after producers or book changed, and publishes those that differ.
     pub async fn refresh(
         &mut self,
