@@ -315,19 +315,34 @@ async fn a_cancel_voids_bets_placed_in_its_range_only() {
     assert_eq!(world.bank.worth(customer), 4000);
 }
 
+/// B3, past-posting: the result may be here before the feed closes the line.
 #[tokio::test]
-async fn a_result_that_comes_before_the_decision_is_paid_after_it() {
+async fn nobody_bets_on_what_is_decided() {
     let world = World::start(BIG, 60_000).await;
     let customer = world.customer("50.00");
-    let ticket = world.place(customer, "10.00").await;
+    let decide = async |ticket: Uuid| {
+        world.pass_delay().await;
+        world.resume().await;
+        world.settle().await;
+        let ticket = world.ticket(ticket).await;
+        (ticket.status, ticket.code)
+    };
+    // Decided while the delay runs.
+    let during = world.place(customer, "10.00").await.id;
     world.result(&result(&testing::key(), 1, Some(true), false)).await;
+    assert_eq!(decide(during).await, (Status::Rejected, Some("market-closed".to_owned())));
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0));
+    // A void is a result as well.
+    world.result(&result(&testing::key(), 2, Some(false), true)).await;
+    let void = world.acceptance.place(&request(customer, "void", "10.00", testing::EVENT)).await.unwrap().ticket.id;
+    assert_eq!(decide(void).await, (Status::Rejected, Some("market-closed".to_owned())));
+    // Rolled back: open again, and the messages of before settle nothing.
+    world.result(&result(&testing::key(), 3, None, false)).await;
+    let open = world.acceptance.place(&request(customer, "open", "10.00", testing::EVENT)).await.unwrap().ticket.id;
+    assert_eq!(decide(open).await, (Status::Accepted, None));
+    world.result(&result(&testing::key(), 4, Some(true), false)).await;
     world.settle().await;
-    assert_eq!(world.ticket(ticket.id).await.status, Status::PendingDelay);
-    world.pass_delay().await;
-    world.resume().await;
-    world.settle().await;
-    assert_eq!(world.ticket(ticket.id).await.status, Status::Settled);
-    assert_eq!(world.bank.worth(customer), 6100);
+    assert_eq!((world.ticket(open).await.status, world.bank.worth(customer)), (Status::Settled, 6100));
 }
 
 #[tokio::test]

@@ -21,6 +21,8 @@ pub struct Offered {
     pub state: StateRow,
     /// Status of the event as any replica has seen it.
     pub event_status: EventStatus,
+    /// Whether settlement knows what becomes of a bet on the outcome that is placed now.
+    pub decided: bool,
 }
 
 /// A row of state changes.
@@ -86,6 +88,10 @@ pub fn decide<'a>(
     started(line.phase, event, offered.event_status, asking.now)?;
     takes_bets(line.status)?;
     takes_bets(offered.state.status)?;
+    // A result may be known before the feed closes the line: nobody bets on what has happened.
+    if offered.decided {
+        return Err(Code::MarketClosed);
+    }
     let seen = Seen { state: offered.state.sequence, phase: line.phase };
     if let Some(before) = before {
         if before.phase != seen.phase {
@@ -334,6 +340,7 @@ mod tests {
         #[test]
         fn what_is_accepted_was_valid(
             fresh in prop::bool::ANY,
+            decided in prop::bool::weighted(0.2),
             copy in 0_usize..6,
             row in 0_usize..6,
             ahead in -1_i64..2,
@@ -344,6 +351,7 @@ mod tests {
             let all = [Active, Suspended, Deactivated, HandedOver, Settled, Cancelled];
             let mut offered = testing::offered("2.10");
             offered.fresh = fresh;
+            offered.decided = decided;
             offered.line.status = all[copy];
             offered.state.status = all[row];
             offered.state.sequence = offered.line.sequence + ahead;
@@ -354,6 +362,7 @@ mod tests {
             };
             let book = testing::book(1);
             let valid = fresh
+                && !decided
                 && all[copy] == Active
                 && all[row] == Active
                 && ahead <= 0
