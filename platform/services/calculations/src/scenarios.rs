@@ -65,6 +65,10 @@ async fn refusals_take_nothing() {
     let ticket = world.acceptance.place(&asked).await.unwrap().ticket;
     assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("unknown-selection")));
     assert_eq!(ticket.bets[0].code.as_deref(), Some("unknown-selection"));
+    for nonsense in ["", "sim:match:1|1|", "sim:match:\0", "sim match", &"x".repeat(200)] {
+        let problem = world.acceptance.place(&request(customer, "nonsense", "1.00", nonsense)).await.unwrap_err();
+        assert_eq!((problem.status(), problem.code()), (StatusCode::UNPROCESSABLE_ENTITY, "unknown-selection"));
+    }
     asked = request(customer, "accumulator", "1.00", testing::EVENT);
     asked.ticket.bets[0].kind = "accumulator".to_owned();
     let problem = world.acceptance.place(&asked).await.unwrap_err();

@@ -8,6 +8,8 @@ use uuid::Uuid;
 
 /// Most bets of a ticket.
 const MOST_BETS: usize = 20;
+/// Longest id of an event or outcome.
+const LONGEST_NAME: usize = 128;
 
 /// Which price is taken if it is not the asked one.
 #[derive(
@@ -174,8 +176,8 @@ pub enum Malformed {
     /// The session has another currency.
     #[error("the ticket's currency is not the customer's; use the currency of the wallet")]
     Currency,
-    /// No such market.
-    #[error("the market or its specifiers do not exist; take them from the offer")]
+    /// No such market, or names that nothing has.
+    #[error("the event, market, specifiers or outcome do not exist; take them from the offer")]
     Market,
     /// The sum does not fit.
     #[error("the sum of the stakes is too large; lower the stakes")]
@@ -229,6 +231,9 @@ impl BetRequest {
         if !stake.is_positive() {
             return Err(Malformed::Stake);
         }
+        if !is_name(&selection.event_id) || !is_name(&selection.outcome_id) {
+            return Err(Malformed::Market);
+        }
         let market = MarketType::of_feed_id(selection.market_id.0).ok_or(Malformed::Market)?;
         market.line(&selection.specifiers).map_err(|_| Malformed::Market)?;
         Ok(Single {
@@ -239,4 +244,9 @@ impl BetRequest {
             odds: selection.odds,
         })
     }
+}
+
+/// What events and outcomes may be called: it becomes part of keys, in which `|` divides, and of rows.
+fn is_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|')
 }
