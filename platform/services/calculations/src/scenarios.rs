@@ -271,6 +271,50 @@ async fn a_crash_at_any_transfer_pays_once() {
     assert!(world.bank.is_balanced());
 }
 
+/// Two replicas of settlement, and leases that end while they pay: every step may be done twice at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_payers_at_once_pay_once() {
+    let world = World::start(BIG, 0).await;
+    let (customer, event) = (world.customer("500.00"), "sim:match:250");
+    let line = LineKey::new(event, 1, Specifiers::none());
+    accepted_on(&world, customer, event).await;
+    for number in 0..12 {
+        let asked = request(customer, &format!("more{number}"), "10.00", event);
+        assert_eq!(world.acceptance.place(&asked).await.unwrap().ticket.status, Status::Accepted);
+    }
+    // Thirteen bets of 10.00 at 2.10: won, undone, lost, won.
+    for (sequence, won) in (1..).zip([Some(true), None, Some(false), Some(true)]) {
+        world.result(&result(&line, sequence, won, false)).await;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let payer = async || {
+            for _round in 0..6 {
+                world.payer.round().await.unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        };
+        // Takes every lease away as soon as it is given.
+        let unleash = async {
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                world.end_leases().await;
+            }
+        };
+        tokio::join!(payer(), payer(), payer(), unleash);
+        world.settle().await;
+        let each = match won {
+            Some(true) => 2100,
+            Some(false) => 0,
+            None => 1000,
+        };
+        let at_stake = world.bank.balance(AccountId::HOUSE_BETS);
+        assert_eq!(at_stake, if won.is_none() { 13_000 } else { 0 });
+        assert_eq!(world.bank.worth(customer) + at_stake, 50_000 - 13_000 + 13 * each, "{won:?}");
+    }
+    let versions: Vec<i32> =
+        sqlx::query_scalar("SELECT DISTINCT settlement_version FROM bet").fetch_all(&world.pool).await.unwrap();
+    assert_eq!(versions, [4], "each bet took each result once");
+    assert!(world.bank.is_balanced());
+}
+
 #[tokio::test]
 async fn a_rollback_after_the_money_is_gone_becomes_debt() {
     let world = World::start(BIG, 0).await;
