@@ -68,6 +68,16 @@ pub struct Client {
     pub country: String,
 }
 
+impl Client {
+    /// Whom limits count: the address, or of IPv6 the /64 that one subscriber has and may change within.
+    pub fn network(&self) -> IpAddr {
+        match self.ip {
+            IpAddr::V4(_) => self.ip,
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+        }
+    }
+}
+
 impl Trust {
     /// The caller behind a connection. Of `X-Forwarded-For` the last address that is no trusted proxy counts: what stands
     /// before it, the caller may have written. It is read from its end, and not beyond what is no address.
@@ -131,6 +141,14 @@ mod tests {
         assert_eq!(trust().client("10.1.2.3:1".parse().unwrap(), &lines).ip, "1.2.3.4".parse::<IpAddr>().unwrap());
         let unreadable = trust().client("10.1.2.3:1".parse().unwrap(), &headers("6.6.6.6, nonsense"));
         assert_eq!(unreadable.ip, "10.1.2.3".parse::<IpAddr>().unwrap(), "never one from before it");
+    }
+
+    #[test]
+    fn limits_count_an_address_or_the_subscribers_64() {
+        let network = |ip: &str| Client { ip: ip.parse().unwrap(), country: String::new() }.network();
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_ne!(network("1.2.3.4"), network("1.2.3.5"));
     }
 
     #[test]
