@@ -58,6 +58,7 @@ struct World {
     gateway: Gateway,
     address: SocketAddr,
     readiness: Readiness,
+    bus: &'static FakeBus,
     writers: HashMap<Topic, mpsc::UnboundedSender<Followed>>,
 }
 
@@ -84,7 +85,7 @@ impl World {
                 }
             });
         }
-        Self { gateway, address, readiness, writers }
+        Self { gateway, address, readiness, bus, writers }
     }
 
     fn write(&self, topic: Topic, offset: i64, kind: &str, payload: &Value) {
@@ -121,6 +122,13 @@ impl World {
         self.write(Topic::Tickets, offset, "ticket_decided", &payload);
     }
 
+    /// The reader of a topic breaks; the next one begins with what comes then.
+    fn break_reader(&mut self, topic: Topic) {
+        let (writer, reader) = mpsc::unbounded_channel();
+        self.bus.topics.lock().unwrap().insert(topic, reader);
+        self.writers.insert(topic, writer);
+    }
+
     async fn client(&self) -> Client {
         let url = format!("ws://{}/api/v1/stream", self.address);
         Client { socket: tokio_tungstenite::connect_async(url).await.unwrap().0 }
@@ -141,13 +149,15 @@ impl Client {
     }
 
     async fn message(&mut self) -> Message {
-        loop {
-            let message = tokio::time::timeout(Duration::from_secs(20), self.socket.next()).await;
-            match message.expect("a message within 20 s").unwrap().unwrap() {
-                Message::Ping(_) => {}
-                message => return message,
+        let next = async {
+            loop {
+                match self.socket.next().await.unwrap().unwrap() {
+                    Message::Ping(_) => {}
+                    message => return message,
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), next).await.expect("a message within 20 s")
     }
 
     async fn frame(&mut self) -> Value {
@@ -228,6 +238,26 @@ async fn a_customer_sees_only_own_money_and_tickets() {
         (None, None),
         "what is known of the caller stays inside"
     );
+}
+
+/// Money that moves between two readers of the ledger must not stay unseen: those who follow start again with a snapshot.
+#[tokio::test]
+async fn a_gap_in_the_ledger_or_in_tickets_ends_in_a_new_snapshot() {
+    let mut world = World::new().await;
+    for (topic, channel) in [(Topic::Ledger, "wallet"), (Topic::Tickets, "tickets")] {
+        let mut client = world.client().await;
+        client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+        client.subscribe(channel).await;
+        assert_eq!(client.frame().await["type"], "snapshot");
+        let mut other = world.client().await;
+        other.subscribe("event:m:1").await;
+        other.frame().await;
+        world.break_reader(topic);
+        assert_eq!(client.frame().await, json!({"type": "reconnect"}), "{channel}");
+        assert_eq!(client.closed().await, 1012);
+        other.subscribe("event:m:1").await;
+        assert_eq!(other.frame().await["type"], "snapshot", "who follows something else stays");
+    }
 }
 
 #[tokio::test]

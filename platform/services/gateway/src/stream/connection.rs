@@ -244,6 +244,8 @@ impl Connection {
                 self.send(frame).await
             }
             Told::Ticket(..) => Ok(()),
+            // Only a new snapshot is certain to be right.
+            Told::Gap => Err(End::Close(code::RESTART, "something may have been missed: connect again")),
         }
     }
 

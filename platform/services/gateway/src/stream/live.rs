@@ -28,6 +28,8 @@ pub enum Told {
     Ledger(Arc<LedgerEntry>),
     /// A state of one of the customer's tickets, and its offset.
     Ticket(i64, Arc<TicketState>),
+    /// Something may have been missed.
+    Gap,
 }
 
 /// The way to a connection.
@@ -122,6 +124,20 @@ impl Live {
             for follower in followers.values() {
                 follower.tell(Told::Ticket(offset, Arc::clone(&ticket)));
             }
+        }
+    }
+
+    /// What was written to `ledger` before now may not have been told.
+    pub fn ledger_gap(&self) {
+        for follower in self.state().wallets.values().flat_map(BTreeMap::values) {
+            follower.tell(Told::Gap);
+        }
+    }
+
+    /// What was written to `tickets` before now may not have been told.
+    pub fn tickets_gap(&self) {
+        for follower in self.state().tickets.values().flat_map(BTreeMap::values) {
+            follower.tell(Told::Gap);
         }
     }
 
