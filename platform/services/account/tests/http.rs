@@ -276,7 +276,12 @@ async fn staff_credits_need_the_right_token_and_are_audited() {
         wrong[claim] = value;
         assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::FORBIDDEN, "{claim}");
     }
-    for (claim, value) in [("iss", json!("https://evil")), ("aud", json!("shop")), ("exp", json!(1_000_000))] {
+    for (claim, value) in [
+        ("iss", json!("https://evil")),
+        ("aud", json!("shop")),
+        ("exp", json!(1_000_000)),
+        ("nbf", json!(jiff::Timestamp::now().as_second() + 3600)),
+    ] {
         let mut wrong = claims(&["cashier"]);
         wrong[claim] = value;
         assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::UNAUTHORIZED, "{claim}");
