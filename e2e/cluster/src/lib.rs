@@ -32,11 +32,14 @@ pub mod tools;
 use std::path::PathBuf;
 
 pub use access::{Access, wants_current};
-pub use addons::{DATABASES_NAMESPACE, DatabaseServer, KAFKA_SERVERS, POSTGRESQL_SERVERS};
+pub use addons::{
+    DATABASES_NAMESPACE, DATABASES_NAMESPACE_MANIFEST, DatabaseServer, KAFKA_SERVERS, POSTGRESQL_SERVERS,
+};
 pub use cluster::{COMPONENTS, Cluster, ComponentState, DEFAULT_NAME, Options, Ports};
 pub use command::Run;
 pub use error::{Error, Result};
 pub use gateway::{GATEWAY_NAME, GATEWAY_NAMESPACE};
+pub use network::APISERVER_ADDRESSES;
 pub use paths::{Paths, cache};
 pub use progress::Progress;
 

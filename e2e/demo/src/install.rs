@@ -83,6 +83,8 @@ impl Installation {
             .helm(&["upgrade", "--install", "paddock-crds", &chart("paddock-crds"), "-n", OPERATOR_NAMESPACE, "--wait"])
             .await?;
         let image = format!("image={operator_image}");
+        let apiserver = paddock_cluster::APISERVER_ADDRESSES.map(|address| format!("{address}/32")).join(",");
+        let apiserver = format!("apiserver.cidrs={{{apiserver}}}");
         self.cluster
             .helm(&[
                 "upgrade",
@@ -99,6 +101,8 @@ impl Installation {
                 "gateway.namespace=envoy-gateway-system",
                 "--set",
                 "domainCa.secretName=paddock-domain-ca",
+                "--set",
+                &apiserver,
                 "--wait",
                 "--timeout",
                 "4m",
