@@ -31,7 +31,7 @@ pub mod tools;
 
 use std::path::PathBuf;
 
-pub use access::{Access, wants_current};
+pub use access::{Access, OwnCluster, wants_current};
 pub use addons::{
     DATABASES_NAMESPACE, DATABASES_NAMESPACE_MANIFEST, DatabaseServer, KAFKA_SERVERS, POSTGRESQL_SERVERS,
 };
@@ -39,7 +39,6 @@ pub use cluster::{COMPONENTS, Cluster, ComponentState, DEFAULT_NAME, Options, Po
 pub use command::Run;
 pub use error::{Error, Result};
 pub use gateway::{GATEWAY_NAME, GATEWAY_NAMESPACE};
-pub use network::APISERVER_ADDRESSES;
 pub use paths::{Paths, cache};
 pub use progress::Progress;
 
