@@ -57,6 +57,26 @@ async fn exactly_the_table_is_open() {
     assert_same(&connections(&world), &table());
 }
 
+/// Policies stand at both ends: what either namespace's own allow between two of ours is no wider than what both allow, so that a
+/// policy lost or loosened at one end opens nothing.
+#[tokio::test]
+async fn either_end_alone_shuts_as_much() {
+    let world = World::new(KNOWN_API_SERVER, |_| ()).await;
+    let both = connections(&world);
+    let ours = || world.actors.iter().filter(|actor| actor.ours);
+    let mut wider = BTreeSet::new();
+    for (from, to) in ours().flat_map(|from| ours().map(move |to| (from, to))) {
+        let (client, server) = (from.namespace(), to.namespace());
+        for end in [client, server].into_iter().filter(|_| client != server) {
+            let own: Vec<_> =
+                world.policies.iter().filter(|policy| policy.metadata.namespace.as_deref() == end).cloned().collect();
+            let open = |port: &&Port| allowed(&own, from.client(), to.server(), **port);
+            wider.extend(PORTS.iter().filter(open).map(|port| (from.name.clone(), to.name.clone(), *port)));
+        }
+    }
+    assert!(wider.is_subset(&both), "one end alone opens:\n{}", lines(wider.difference(&both)));
+}
+
 /// A chart cannot know the API server's addresses: until told, the operator may reach its ports anywhere, but nothing else is wider.
 #[tokio::test]
 async fn an_unknown_api_server_opens_its_ports_to_the_operator_alone() {

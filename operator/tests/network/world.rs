@@ -59,7 +59,14 @@ impl Actor {
     }
 
     pub fn is_pod(&self) -> bool {
-        matches!(self.who, Who::Pods(_))
+        self.namespace().is_some()
+    }
+
+    pub fn namespace(&self) -> Option<&str> {
+        match &self.who {
+            Who::Pods([pod, _]) => Some(&pod.namespace),
+            Who::Address(_) => None,
+        }
     }
 }
 
