@@ -36,7 +36,8 @@ fn connections(world: &World) -> BTreeSet<Connection> {
 }
 
 fn lines<'a>(connections: impl Iterator<Item = &'a Connection>) -> String {
-    connections.map(|(from, to, port)| format!("  {from} -> {to} {}/{}\n", port.number, port.protocol)).collect()
+    let line = |(from, to, port): &Connection| format!("  {from} -> {to} {}/{}\n", port.number, port.protocol);
+    connections.map(line).collect::<Vec<_>>().concat()
 }
 
 fn assert_same(found: &BTreeSet<Connection>, wanted: &BTreeSet<Connection>) {

@@ -37,7 +37,7 @@ pub struct Actor {
 
 enum Who {
     /// Two replicas of the same.
-    Pods([Pod; 2]),
+    Pods(Box<[Pod; 2]>),
     Address(IpAddr),
 }
 
@@ -45,7 +45,7 @@ impl Actor {
     /// As the one who connects.
     pub fn client(&self) -> End<'_> {
         match &self.who {
-            Who::Pods([pod, _]) => End::Pod(pod),
+            Who::Pods(pods) => End::Pod(&pods[0]),
             Who::Address(address) => End::Address(*address),
         }
     }
@@ -53,7 +53,7 @@ impl Actor {
     /// As the one who is connected to: the other replica, so that nobody talks to itself.
     pub fn server(&self) -> End<'_> {
         match &self.who {
-            Who::Pods([_, pod]) => End::Pod(pod),
+            Who::Pods(pods) => End::Pod(&pods[1]),
             Who::Address(address) => End::Address(*address),
         }
     }
@@ -64,7 +64,7 @@ impl Actor {
 
     pub fn namespace(&self) -> Option<&str> {
         match &self.who {
-            Who::Pods([pod, _]) => Some(&pod.namespace),
+            Who::Pods(pods) => Some(&pods[0].namespace),
             Who::Address(_) => None,
         }
     }
@@ -177,7 +177,7 @@ impl World {
             .actors
             .iter()
             .filter_map(|actor| match &actor.who {
-                Who::Pods([pod, _]) => Some(pod.labels.clone()),
+                Who::Pods(pods) => Some(pods[0].labels.clone()),
                 Who::Address(_) => None,
             })
             .collect();
@@ -222,7 +222,7 @@ impl World {
                 })
                 .collect(),
         };
-        let who = Who::Pods([pod(0), pod(1)]);
+        let who = Who::Pods(Box::new([pod(0), pod(1)]));
         assert!(self.actors.iter().all(|actor| actor.name != name), "{name} twice");
         self.actors.push(Actor { name: name.into(), who, ours });
     }

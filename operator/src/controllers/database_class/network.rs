@@ -20,7 +20,7 @@ pub fn policy(class: &DatabaseClass, settings: &Settings) -> Value {
         "metadata": {
             "name": name, "namespace": settings.operator_namespace,
             "labels": owner::labels(&Purpose { instance: Some(&name), ..Purpose::default() }),
-            "ownerReferences": Vec::from_iter(owner::controller_reference(class)),
+            "ownerReferences": owner::controller_reference(class).into_iter().collect::<Vec<_>>(),
         },
         "spec": {
             "podSelector": {"matchLabels": {labels::NAME: settings.operator_name}},
