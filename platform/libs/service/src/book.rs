@@ -1,7 +1,7 @@
 //! The market book in force in this pod (rule B3).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use paddock_market_book::{Book, BookError};
 use serde::{Deserialize, Serialize};
@@ -30,12 +30,22 @@ pub enum PutBookError {
     Newer(BookInForce),
 }
 
+/// Part of putting a book in force.
+type Enforce = Box<dyn Fn(&Arc<Book>) + Send + Sync>;
+
 /// Holds the book in force. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BookHolder {
     held: Arc<RwLock<Option<Arc<Book>>>>,
+    enforce: Arc<Mutex<Vec<Enforce>>>,
     changes: watch::Sender<Option<Arc<Book>>>,
     gate: Gate,
+}
+
+impl std::fmt::Debug for BookHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BookHolder").field("in_force", &self.in_force()).finish_non_exhaustive()
+    }
 }
 
 /// The book, kept in force while this lives: a newer one waits. Hold it over the transaction that commits a ticket, and no
@@ -57,7 +67,7 @@ impl std::ops::Deref for BookGuard {
 impl BookHolder {
     /// No book yet; the gate opens with the first.
     pub fn new(gate: Gate) -> Self {
-        Self { held: Arc::default(), changes: watch::Sender::new(None), gate }
+        Self { held: Arc::default(), enforce: Arc::default(), changes: watch::Sender::new(None), gate }
     }
 
     /// The book, pinned; `None` before the first one is there.
@@ -75,6 +85,16 @@ impl BookHolder {
     /// Sees every later book; the present one counts as seen.
     pub fn changes(&self) -> watch::Receiver<Option<Arc<Book>>> {
         self.changes.subscribe()
+    }
+
+    /// Makes something part of putting a book in force: it is done before the book is acknowledged, and at once with the present one.
+    /// It must not wait for anything.
+    pub async fn enforce_with(&self, enforce: impl Fn(&Arc<Book>) + Send + Sync + 'static) {
+        let held = self.held.write().await;
+        if let Some(book) = held.as_ref() {
+            enforce(book);
+        }
+        self.enforce.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(enforce));
     }
 
     /// Which book is in force.
@@ -98,6 +118,9 @@ impl BookHolder {
         }
         let book = Arc::new(book);
         *held = Some(Arc::clone(&book));
+        for enforce in self.enforce.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            enforce(&book);
+        }
         self.changes.send_replace(Some(book));
         self.gate.open();
         tracing::info!(generation = offered.generation, digest = offered.digest, "market book in force");
@@ -181,5 +204,20 @@ mod tests {
         drop(guard);
         assert_eq!(put.await.unwrap().generation, 2);
         assert_eq!(holder.hold().await.unwrap().generation(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_book_is_enforced_before_it_is_acknowledged() {
+        let holder = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
+        holder.put(book(1).as_bytes()).await.unwrap();
+        let enforced = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&enforced);
+        holder.enforce_with(move |book| told.lock().unwrap().push(book.generation())).await;
+        assert_eq!(*enforced.lock().unwrap(), [1], "the present one");
+        holder.put(book(2).as_bytes()).await.unwrap();
+        assert_eq!(*enforced.lock().unwrap(), [1, 2]);
+        holder.put(book(2).as_bytes()).await.unwrap();
+        assert!(holder.put(book(1).as_bytes()).await.is_err());
+        assert_eq!(*enforced.lock().unwrap(), [1, 2], "nothing new");
     }
 }
