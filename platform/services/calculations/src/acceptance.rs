@@ -119,7 +119,9 @@ impl Acceptance {
         for (single, refused) in singles.into_iter().zip(refused) {
             let offered = crate::store::offered(&self.offer, &single, &states, now)?;
             let verdict = decide(&single, offered.as_ref(), &book, asking, None).and_then(|terms| {
-                refused.map_or(Ok(()), |refusal| Err(refusal.into()))?;
+                if let Some(refusal) = refused {
+                    return Err(Code::from(refusal));
+                }
                 delay_ms = delay_ms.max(terms.delay_ms);
                 Ok((terms.seen, terms.payout))
             });

@@ -66,6 +66,7 @@ async fn serve() -> anyhow::Result<()> {
     let mut settings = Settings::from_env();
     let config = Config::read(&mut settings);
     let service = Service::start_with_market_book("gateway", settings).await?;
+    let filled = service.readiness().gate("offer", "the copy of the offer is not complete yet");
     let bus = service.kafka(BUS)?;
     let draining = service.draining();
     let upstream = Upstream::new(config.addresses)?;
@@ -73,7 +74,6 @@ async fn serve() -> anyhow::Result<()> {
     let state = AppState::new(upstream, config.trust, limits, config.places, draining.clone());
 
     state.follow_book(&service.market_book()?).await;
-    let filled = service.readiness().gate("offer", "the copy of the offer is not complete yet");
     let (source, live, end) = (bus.clone(), state.live.clone(), draining.clone());
     service.spawn("offer", async move {
         follow_offer(&source, &live, &filled, &end).await;

@@ -33,6 +33,11 @@ struct Pod {
 
 impl Pod {
     async fn start() -> Self {
+        Self::start_with(None).await
+    }
+
+    /// With the file that kubelet mounted.
+    async fn start_with(file: Option<String>) -> Self {
         let gateway = Gateway::new().await;
         let folder = tempfile::tempdir().unwrap();
         let layout = Layout {
@@ -42,6 +47,9 @@ impl Pod {
             market_book: folder.path().join("book.json"),
         };
         std::fs::write(&layout.control_token, "s3cret").unwrap();
+        if let Some(book) = file {
+            std::fs::write(&layout.market_book, book).unwrap();
+        }
         let variables = [("PADDOCK_TENANT", "acme"), ("PADDOCK_ENVIRONMENT", "test")];
         let settings = Settings::from_variables(variables.map(|(name, value)| (name.to_owned(), value.to_owned())));
         let service = Service::start_at("gateway", settings, layout, true).await.unwrap();
@@ -63,6 +71,13 @@ impl Pod {
         let url = format!("http://{}/market-book", self.addresses[3]);
         let response = self.http.put(url).bearer_auth("s3cret").body(book).send().await.unwrap();
         (response.status().as_u16(), response.json().await.unwrap())
+    }
+
+    /// The generation in force, as the operator asks for it; 0 = none.
+    async fn in_force(&self) -> u64 {
+        let url = format!("http://{}/market-book", self.addresses[3]);
+        let response = self.http.get(url).bearer_auth("s3cret").send().await.unwrap();
+        response.json::<Value>().await.unwrap()["generation"].as_u64().unwrap_or_default()
     }
 
     async fn ready(&self) -> Vec<String> {
@@ -180,4 +195,30 @@ async fn a_country_sees_and_places_what_it_may() {
     assert_eq!(france.line().await, frame("delta", "active"));
     assert_eq!(pod.put(book(3, "Suspended", &[])).await.0, 200);
     assert_eq!(malta.line().await, frame("delta", "suspended"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_starts_with_an_old_book_serves_only_by_the_present_one() {
+    // Written before the market was suspended, mounted after that.
+    let pod = Pod::start_with(Some(book(1, "Open", &[]))).await;
+    let read = async {
+        while pod.in_force().await != 1 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), read).await.expect("the file is read");
+    assert_eq!(pod.ready().await.len(), 1, "not ready by a file that may be old");
+    assert_eq!(pod.put(book(2, "Suspended", &[])).await.0, 200);
+    assert_eq!(pod.ready().await, [] as [String; 0]);
+    assert_eq!(pod.line("MT").await.0["status"], "suspended");
+    assert_eq!(pod.client("MT").await.line().await, frame("snapshot", "suspended"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_environment_without_markets_has_a_book_that_offers_nothing() {
+    let pod = Pod::start().await;
+    assert_eq!(pod.put(json!({"schema": 1, "generation": 1, "rules": []}).to_string()).await.0, 200);
+    assert_eq!(pod.ready().await, [] as [String; 0], "ready with an empty book");
+    assert_eq!(pod.line("MT").await.0["status"], "deactivated");
+    assert_eq!(pod.ticket("MT").await["refused"][0], "market-closed");
 }

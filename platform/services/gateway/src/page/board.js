@@ -57,7 +57,7 @@ function add(event) {
   more.append(summary, rest);
   more.hidden = true;
   root.append(head, names, first, more);
-  const match = { event, sequence: -1, root, badge, where, names, first, more, rest, summary, lines: new Map(), views: new Map() };
+  const match = { event, root, badge, where, names, first, more, rest, summary, lines: new Map(), views: new Map() };
   matches.set(event.eventId, match);
   stream.follow(`event:${event.eventId}`, (frame) => take(match, frame));
   return match;
@@ -71,10 +71,7 @@ function drop(id, match) {
 
 function take(match, frame) {
   const { event, lines = [] } = frame.payload;
-  if (frame.type === 'snapshot') {
-    match.lines.clear();
-    match.sequence = -1;
-  }
+  if (frame.type === 'snapshot') match.lines.clear();
   if (event) takeEvent(match, event);
   for (const line of lines) {
     match.lines.set(`${line.marketId}|${line.specifiers ?? ''}`, line);
