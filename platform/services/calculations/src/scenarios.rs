@@ -5,6 +5,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use paddock_events::{CancelledRange, LineKey, MarketStatus};
 use paddock_ledger::AccountId;
+use paddock_market_book::Refusal;
 use paddock_odds::Specifiers;
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
@@ -13,6 +14,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::acceptance::Acceptance;
+use crate::domain::request::CallersBook;
 use crate::store::{StateChange, Status, StoreError};
 use crate::testing;
 use crate::testing_world::{Crash, World, request, result};
@@ -32,8 +34,11 @@ async fn a_ticket_is_accepted_once_and_its_key_replays() {
     assert_eq!(certificate["bets"][0]["liability"]["after"], "11.00");
     assert_eq!((world.bank.balance(AccountId::HOUSE_BETS), world.bank.worth(customer)), (1000, 4000));
 
-    let again = world.acceptance.place(&request(customer, "key", "10.00", testing::EVENT)).await.unwrap();
-    assert_eq!((again.ticket.id, again.is_new), (ticket.id, false));
+    let mut repeated = request(customer, "key", "10.00", testing::EVENT);
+    // What is refused by now was accepted then.
+    repeated.book = Some(CallersBook { generation: 9, refused: vec![Some(Refusal::MarketSuspended)] });
+    let again = world.acceptance.place(&repeated).await.unwrap();
+    assert_eq!((again.ticket.id, again.ticket.status, again.is_new), (ticket.id, Status::Accepted, false));
     let other = world.acceptance.place(&request(customer, "key", "11.00", testing::EVENT)).await.unwrap_err();
     assert_eq!(other.code(), "idempotency-key-reused");
     assert_eq!(world.bank.worth(customer), 4000, "nothing more was taken");
@@ -73,7 +78,16 @@ async fn refusals_take_nothing() {
     asked.ticket.bets[0].kind = "accumulator".to_owned();
     let problem = world.acceptance.place(&asked).await.unwrap_err();
     assert_eq!((problem.status(), problem.code()), (StatusCode::UNPROCESSABLE_ENTITY, "bet-type-not-offered"));
+    asked = request(customer, "newer-book", "1.00", testing::EVENT);
+    asked.book = Some(CallersBook { generation: 2, refused: vec![Some(Refusal::MarketSuspended)] });
+    let ticket = world.acceptance.place(&asked).await.unwrap().ticket;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("market-suspended")), "a newer book");
     assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (500, 0));
+
+    // A caller whose book is not newer says nothing that this replica does not know better.
+    asked = request(customer, "older-book", "1.00", testing::EVENT);
+    asked.book = Some(CallersBook { generation: 1, refused: vec![Some(Refusal::MarketSuspended)] });
+    assert_eq!(world.acceptance.place(&asked).await.unwrap().ticket.status, Status::Accepted);
 }
 
 /// B2: kill the process around every call of account; another one finishes the ticket.

@@ -80,7 +80,7 @@ async fn public_gets_have_an_entity_tag_that_saves_the_body() {
 async fn what_the_house_believes_stays_inside() {
     let gateway = Gateway::new().await;
     let outcome = gateway.get("/api/v1/events/sr:match:1").await.json()["lines"][0]["outcomes"][0].clone();
-    assert_eq!(outcome, json!({"id": "1", "odds": "2.10"}));
+    assert_eq!(outcome, json!({"id": "1", "name": "Home", "active": true, "odds": "2.10"}));
 }
 
 #[tokio::test]

@@ -23,7 +23,7 @@ use paddock_gateway::stream::source::{Records, Source, follow_ledger, follow_off
 use paddock_service::Readiness;
 use paddock_service::kafka::{Followed, Start};
 use serde_json::{Value, json};
-use support::{ANN, BOB, Gateway, TOKEN};
+use support::{ANN, BOB, Gateway, TOKEN, offer_line};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -96,12 +96,7 @@ impl World {
     }
 
     fn line(&self, offset: i64, event: &str, sequence: i64, odds: &str) {
-        let payload = json!({
-            "eventId": event, "marketId": 1, "marketType": "match-result", "specifiers": "", "sequence": sequence,
-            "status": "active", "phase": "live",
-            "outcomes": [{"id": "1", "name": "Home", "active": true, "odds": odds, "probability": "0.45"}],
-            "source": {"product": 1, "timestamp": 1, "feedPartition": 0, "feedOffset": 1, "bookGeneration": 1},
-        });
+        let payload = offer_line(event, sequence, odds);
         self.write(Topic::Offer, offset, "line", &payload);
     }
 

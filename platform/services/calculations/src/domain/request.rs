@@ -1,6 +1,7 @@
 //! A ticket as it is asked for, and as it is understood.
 
 use paddock_events::{Context, LineKey};
+use paddock_market_book::Refusal;
 use paddock_money::{Currency, Money};
 use paddock_odds::{MarketType, Odds, Specifiers};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,18 @@ pub struct PlaceTicket {
     pub context: Context,
     /// The ticket as the public API takes it.
     pub ticket: TicketRequest,
+    /// What the caller's market book says of it.
+    #[serde(default)]
+    pub book: Option<CallersBook>,
+}
+
+/// A ticket under the market book of the gateway, which may be newer than this replica's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallersBook {
+    /// Which book.
+    pub generation: u64,
+    /// Why it refuses each bet, in their order.
+    pub refused: Vec<Option<Refusal>>,
 }
 
 /// A ticket of the public API.

@@ -76,9 +76,9 @@ struct Connection {
     heard: Instant,
 }
 
-/// Serves a client until it leaves or is closed.
-pub async fn serve(socket: WebSocket, parts: Parts) {
-    let (follower, mut inbox) = parts.live.connect();
+/// Serves a client from a country until it leaves or is closed.
+pub async fn serve(socket: WebSocket, parts: Parts, country: &str) {
+    let (follower, mut inbox) = parts.live.connect(country);
     let mut connection = Connection {
         parts,
         socket,
