@@ -67,6 +67,8 @@ pub fn evaluate(spec: Option<&LeaseSpec>, me: &str, observed_at: Instant, now: I
 struct State {
     /// Our term: its number, and until when writes are allowed without another renewal.
     term: Option<(u64, Instant)>,
+    /// An epoch that ours is to pass.
+    floor: u64,
     /// Who holds the lease as last seen, if that term had not ended then.
     holder: Option<String>,
 }
@@ -103,9 +105,16 @@ impl Leadership {
         }
     }
 
-    /// The epoch of our term: 1 for the first holder of the lease, one more for each after; 0 while we do not lead.
+    /// The epoch of our term, higher than those of all terms before; 0 while we do not lead.
     pub fn epoch(&self) -> u64 {
         self.fence().unwrap_or_default()
+    }
+
+    /// Asks for an epoch above `epoch`, which a server or a status knows though the lease has not come to it: a lease that was lost began
+    /// anew. The next renewal writes it; if the lease is no longer ours that renewal fails, and so ends a leader that was deposed.
+    pub fn exceed(&self, epoch: u64) {
+        let mut state = self.state();
+        state.floor = state.floor.max(epoch);
     }
 
     /// Whether writes are allowed at this moment.
@@ -252,7 +261,8 @@ impl Elector {
         if held_by_other {
             return Ok(false);
         }
-        let lease = self.written(step == Step::Acquire);
+        let floor = self.leadership.state().floor;
+        let lease = self.written(step == Step::Acquire, floor);
         let result = match &self.seen {
             Some(_) => self.api.replace(&self.name, &PostParams::default(), &lease).await,
             None => self.api.create(&PostParams::default(), &lease).await,
@@ -262,6 +272,9 @@ impl Elector {
                 let epoch = epoch(&lease);
                 self.seen = Some((lease, now));
                 let mut state = self.leadership.state();
+                if state.term.is_some_and(|(before, _)| before != epoch) {
+                    tracing::info!(epoch, "the term goes on under a higher epoch: a server knew a later one");
+                }
                 // Counted from before the request: whenever the apiserver took it, others wait longer than that.
                 state.term = Some((epoch, now + self.timing.renew_deadline));
                 state.holder = Some(self.me.clone());
@@ -289,19 +302,20 @@ impl Elector {
         Ok(())
     }
 
-    /// The lease as we want it: ours from now on.
-    fn written(&self, new_term: bool) -> Lease {
+    /// The lease as we want it: ours from now on, in a new term or one whose epoch must pass `floor`.
+    fn written(&self, new_term: bool, floor: u64) -> Lease {
         let now = MicroTime(Timestamp::now());
         let old = self.seen.as_ref().map(|(lease, _)| lease.clone()).unwrap_or_default();
         let before = old.spec.unwrap_or_default();
+        let count = before.lease_transitions.unwrap_or_default();
+        let floor = i32::try_from(floor).unwrap_or(i32::MAX);
+        let count = if new_term || floor >= count { count.max(floor).saturating_add(1) } else { count };
         Lease {
             metadata: ObjectMeta { name: Some(self.name.clone()), ..old.metadata },
             spec: Some(LeaseSpec {
                 holder_identity: Some(self.me.clone()),
                 lease_duration_seconds: i32::try_from(self.timing.lease.as_secs()).ok(),
-                lease_transitions: Some(
-                    before.lease_transitions.unwrap_or_default().saturating_add(i32::from(new_term)),
-                ),
+                lease_transitions: Some(count),
                 acquire_time: if new_term { Some(now.clone()) } else { before.acquire_time },
                 renew_time: Some(now),
                 ..LeaseSpec::default()

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use paddock_operator::{
     cli::Cli,
-    controllers::{self, Ctx, States},
+    controllers::{self, Ctx, States, Terms},
     http::{App, router},
     kube::{Cache, Events, client},
     leader::{Elector, End, Leadership, Timing},
@@ -48,7 +48,7 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
         asked.cancel();
     });
     let metrics = Arc::new(Metrics::new()?);
-    let (cache, leader, states) = (Cache::new(), Leadership::new(), States::default());
+    let (cache, leader, terms, states) = (Cache::new(), Leadership::new(), Terms::default(), States::default());
     let readiness = Readiness::new(cache.clone(), leader.clone());
     let listener = tokio::net::TcpListener::bind(settings.http).await;
     let listener = listener.with_context(|| format!("cannot listen on {}: choose another --http", settings.http))?;
@@ -80,7 +80,7 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     );
     let Some(epoch) = elector.acquire(&stop).await else { return Ok(()) };
     tracing::info!(epoch, holder = me, "leading");
-    let ctx = Arc::new(Ctx { client, settings: Arc::new(settings), cache, events, metrics, leader, states });
+    let ctx = Arc::new(Ctx { client, settings: Arc::new(settings), cache, events, metrics, leader, terms, states });
     let resign = CancellationToken::new();
     let result = {
         let mut hold = std::pin::pin!(elector.hold(&resign));

@@ -16,6 +16,9 @@ mod support;
 use paddock_cluster::apiserver::Apiserver;
 use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass};
 use paddock_operator::controllers::{Ctx, Kind as _, Outcome, database_claim, database_class};
+use paddock_operator::database::postgres::{Administrator, PostgresServer, Terms};
+use paddock_operator::database::{DatabaseError, Provisioner as _, Writer};
+use paddock_operator::leader::{Elector, End, Leadership, Timing};
 use postgres::TestServer;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
@@ -166,6 +169,52 @@ async fn claims_live_on_a_real_api_server() {
     assert!(matches!(reconcile(&ctx).await, Outcome::Again { .. }));
     assert_eq!(requests(&ctx.metrics), at_rest);
     stop.cancel();
+}
+
+/// Rule O5: the Lease was lost and counts anew, a server and its class's status still know the terms before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_lease_passes_the_terms_that_servers_know() {
+    let database = TestServer::start().await;
+    let api = server().await;
+    secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": postgres::PASSWORD})).await;
+    secret(&api, "pg-ca", json!({"ca.crt": String::from_utf8(database.ca().to_vec()).unwrap()})).await;
+    class(&api, database.port()).await;
+    let cluster = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
+    let cluster = api.kubectl(&cluster).await.unwrap().trim().to_owned();
+    let before = PostgresServer {
+        name: "a".into(),
+        host: "localhost".into(),
+        port: database.port(),
+        ca: database.ca().to_vec(),
+        administrator: Administrator {
+            secret: "pg-admin".into(),
+            username: postgres::ADMINISTRATOR.into(),
+            password: postgres::PASSWORD.into(),
+        },
+        known_epoch: 0,
+        terms: Terms::default(),
+    };
+    let term = Writer { cluster, epoch: 40 };
+    before.check(&term).await.unwrap();
+
+    let stop = CancellationToken::new();
+    let alone = context(api.config().await.unwrap(), &stop).await;
+    let leader = Leadership::new();
+    let (client, timing) = (alone.client.clone(), Timing::default());
+    let mut elector = Elector::new(client, "paddock-system", "paddock-operator", "me", timing, leader.clone());
+    assert_eq!(elector.acquire(&stop).await, Some(1));
+    let ctx = Arc::new(Ctx { leader, ..Arc::into_inner(alone).unwrap() });
+    let resign = stop.clone();
+    let hold = tokio::spawn(async move { elector.hold(&resign).await });
+    let classes = tokio::spawn(database_class::start(ctx.clone(), stop.clone()));
+    ready(&api, "dbclass/pg", "ServersReachable").await;
+    wait(&api, "dbclass/pg", "{.status.servers[0].epoch}", "41").await;
+    assert_eq!(ctx.leader.epoch(), 41);
+    let refused = before.check(&term).await.unwrap_err();
+    assert!(matches!(refused, DatabaseError::Superseded { found: 41, ours: 40, .. }), "{refused}");
+    stop.cancel();
+    assert_eq!(hold.await.unwrap(), End::Stopped);
+    classes.await.unwrap();
 }
 
 /// Name of the claim's database.

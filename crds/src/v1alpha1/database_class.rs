@@ -59,7 +59,10 @@ pub struct Server {
     /// Name, unique in the class.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
     pub name: String,
-    /// Secret in the operator's namespace with keys username and password of an administrator that is not a superuser.
+    /// Secret in the operator's namespace with keys username and password of an administrator that is not a superuser. On PostgreSQL
+    /// it needs LOGIN, CREATEDB, CREATEROLE, pg_signal_backend WITH ADMIN OPTION and, where PUBLIC may not connect to database
+    /// postgres, CONNECT on it WITH GRANT OPTION (docs/database-servers.md); the operator works with logins that it makes by it, one
+    /// for each term of leadership.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub admin_secret: Option<String>,
@@ -169,4 +172,7 @@ pub struct ServerStatus {
     /// Version that the server tells.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
+    /// Epoch of the last term of the operator's leadership that began there; its login is the only one that may work on the server.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<i64>,
 }

@@ -10,6 +10,7 @@ pub mod market;
 pub mod release;
 pub mod tenant;
 
+pub use crate::database::postgres::Terms;
 pub use crate::fault::{Category, Fault};
 pub use run::{States, run};
 
@@ -41,6 +42,8 @@ pub struct Ctx {
     pub metrics: Arc<Metrics>,
     /// `leader.fence()?` before any write outside the apiserver; the functions of [`crate::kube`] ask it themselves.
     pub leader: Leadership,
+    /// The logins of this process's term on database servers.
+    pub terms: Terms,
     /// What the controllers do, for `/debug/state`.
     pub states: States,
 }
@@ -61,6 +64,7 @@ impl Ctx {
             cache,
             metrics,
             leader: Leadership::alone(1),
+            terms: Terms::default(),
             states: States::default(),
         })
     }

@@ -75,18 +75,20 @@ pub enum DatabaseError {
         /// What stands there instead of our marker.
         problem: String,
     },
-    /// The marker holds a higher epoch: another operator leads. Nothing was changed (rule O5).
-    #[error("the marker on server {server} holds epoch {found}, above this operator's {ours}: another operator leads")]
+    /// A marker or login of a later term stands there: another operator leads. Nothing was changed (rule O5).
+    #[error(
+        "server {server} knows term {found}, this operator's is {ours}: another one leads unless the lease says otherwise"
+    )]
     Superseded {
         /// Name of the server in its class.
         server: String,
-        /// Epoch in the marker.
+        /// Epoch of that term.
         found: i64,
         /// Epoch of this operator.
         ours: i64,
     },
-    /// Another session works on the same claim.
-    #[error("another session works on this claim on server {server}; the operator tries again")]
+    /// Another session works on the same claim, or holds up the beginning of a term.
+    #[error("another session is in the way on server {server}; the operator tries again")]
     Busy {
         /// Name of the server in its class.
         server: String,

@@ -1,7 +1,7 @@
 //! Databases on servers outside the apiserver: what a claim becomes there. One trait for all engines; each engine is a folder.
 //!
-//! Rules: names are derived and quoted (D1); what lacks our marker is never touched (D4); before anything is written the marker's
-//! epoch is compared (O5); a server in which all is right is only read.
+//! Rules: names are derived and quoted (D1); what lacks our marker is never touched (D4); each term has a login of its own, and before
+//! anything is written the marker's epoch is compared (O5); a server in which all is right is only read.
 
 pub mod error;
 pub mod kafka;
@@ -24,6 +24,8 @@ use std::time::Duration;
 pub struct ServerFacts {
     /// Its version, if the engine tells it.
     pub version: Option<String>,
+    /// Epoch of the term that this process began there, if the engine has logins.
+    pub epoch: Option<i64>,
 }
 
 /// Who writes: recorded in the marker.
@@ -112,8 +114,8 @@ pub enum Holding {
 /// A server of a DatabaseClass, as its administrator sees it. Every call has its own time limit, below 40 s.
 #[async_trait]
 pub trait Provisioner: Send + Sync {
-    /// Logs in and asks what the server is.
-    async fn check(&self) -> Result<ServerFacts, DatabaseError>;
+    /// Logs in and asks what the server is; begins the writer's term there if that is still to be done.
+    async fn check(&self, writer: &Writer) -> Result<ServerFacts, DatabaseError>;
 
     /// Whether the data of `identity` is here.
     async fn holds(&self, identity: &Identity, writer: &Writer) -> Result<Holding, DatabaseError>;

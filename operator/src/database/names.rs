@@ -76,13 +76,49 @@ impl Identity {
 
     /// Key of the advisory lock that one session at a time holds while it changes something of the claim.
     pub fn lock_key(&self) -> i64 {
-        let digest = digest("lock", &[&self.tenant, &self.environment, &self.claim]);
-        digest.iter().take(8).fold(0_i64, |key, byte| (key << 8) | i64::from(*byte))
+        key(&digest("lock", &[&self.tenant, &self.environment, &self.claim]))
     }
 
     /// An opaque mark for objects whose comments every login of the server can read: tells nothing of the names in it.
     pub fn seal(&self, cluster: &str) -> String {
         format!("paddock:{}", hash("seal", &[cluster, &self.tenant, &self.environment, &self.claim], 40))
+    }
+}
+
+/// The operator's own roles on the servers of one Kubernetes cluster: a server of two clusters has them twice.
+pub struct OperatorRoles {
+    cluster: String,
+}
+
+impl OperatorRoles {
+    /// Those of cluster `cluster`.
+    pub fn new(cluster: &str) -> Self {
+        Self { cluster: hash("operator", &[cluster], LONG) }
+    }
+
+    /// The role that does the work, in every term.
+    pub fn administrator(&self) -> String {
+        format!("paddock_admin_{}", self.cluster)
+    }
+
+    /// The login of the term `epoch`.
+    pub fn term(&self, epoch: i64) -> String {
+        format!("{}{epoch}", self.term_prefix())
+    }
+
+    /// What the names of terms' logins start with.
+    pub fn term_prefix(&self) -> String {
+        format!("paddock_term_{}_", self.cluster)
+    }
+
+    /// The comment that marks a role as ours; that of a term's login also says which process began it.
+    pub fn seal(&self) -> String {
+        format!("paddock:{}", self.cluster)
+    }
+
+    /// Key of the advisory lock that one session at a time holds while it begins a term.
+    pub fn lock_key(&self) -> i64 {
+        key(&digest("term", &[&self.cluster]))
     }
 }
 
@@ -94,6 +130,10 @@ fn digest(domain: &str, parts: &[&str]) -> [u8; 32] {
         hasher.update(part.as_bytes());
     }
     hasher.finalize().into()
+}
+
+fn key(digest: &[u8; 32]) -> i64 {
+    digest.iter().take(8).fold(0_i64, |key, byte| (key << 8) | i64::from(*byte))
 }
 
 fn hash(domain: &str, parts: &[&str], characters: usize) -> String {
@@ -122,6 +162,11 @@ mod tests {
         assert_eq!(id.login("migrate", Access::Migrate), "t_h56pkdklibwb6lxa_bv3dwfrzlsbzsw3g_mig_dbxpw4qvrx");
         assert_eq!(id.topic_prefix(), "t.cski4avlpeixuvl6.");
         assert_eq!(id.lock_key(), 7_762_209_685_746_077_872);
+        let operator = OperatorRoles::new("0a1b");
+        assert_eq!(operator.administrator(), "paddock_admin_kdgnfndonl2haywo");
+        assert_eq!(operator.term(58), "paddock_term_kdgnfndonl2haywo_58");
+        assert_eq!(operator.seal(), "paddock:kdgnfndonl2haywo");
+        assert_eq!(operator.lock_key(), 945_304_752_381_328_288);
     }
 
     #[test]
@@ -129,6 +174,7 @@ mod tests {
         assert_ne!(id("acme", "prod", "db").database(), id("acme", "dev", "db").database());
         assert_ne!(id("a", "bc", "db").database(), id("ab", "c", "db").database());
         assert_ne!(id("acme", "prod", "db").seal("one"), id("acme", "prod", "db").seal("two"));
+        assert_ne!(OperatorRoles::new("one").term(1), OperatorRoles::new("two").term(1));
     }
 
     proptest! {

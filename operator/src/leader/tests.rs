@@ -183,6 +183,42 @@ async fn a_lease_that_another_took_is_lost_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_lease_that_was_lost_passes_the_epoch_that_others_know() {
+    let server = Shared::default();
+    let stop = CancellationToken::new();
+    let (mut a, a_leads) = candidate(&server, "a");
+    assert_eq!(a.acquire(&stop).await, Some(1));
+    a_leads.exceed(57);
+    a_leads.exceed(40);
+    let resign = CancellationToken::new();
+    let asked = resign.clone();
+    let hold = tokio::spawn(async move { (a.hold(&asked).await, a) });
+    tokio::time::sleep(Timing::default().retry * 2).await;
+    assert_eq!(a_leads.epoch(), 58);
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    assert_eq!(a_leads.epoch(), 58, "once");
+    resign.cancel();
+    hold.await.unwrap().1.release().await;
+    let (mut b, _) = candidate(&server, "b");
+    assert_eq!(b.acquire(&stop).await, Some(59));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_deposed_leader_passes_nobodys_epoch() {
+    let server = Shared::default();
+    let stop = CancellationToken::new();
+    let (mut a, a_leads) = candidate(&server, "a");
+    a.acquire(&stop).await;
+    let (mut b, b_leads) = candidate(&server, "b");
+    assert_eq!(b.acquire(&stop).await, Some(2));
+    // a wakes up, and a server tells it of b's term.
+    a_leads.exceed(2);
+    assert_eq!(a.hold(&CancellationToken::new()).await, End::Lost);
+    assert_eq!((a_leads.epoch(), b_leads.epoch()), (0, 2));
+    assert_eq!(server.lock().unwrap().lease.as_ref().map(epoch), Some(2));
+}
+
+#[tokio::test(start_paused = true)]
 async fn never_two_leaders_whatever_fails_when() {
     // 200 scripted lives: outages and hangs of the leader at times drawn from the seed.
     for seed in 0..200_u64 {

@@ -29,9 +29,9 @@ psql --quiet --no-psqlrc --set=ON_ERROR_STOP=1 <<'SQL'
 SET password_encryption = 'scram-sha-256';
 SELECT format('CREATE ROLE %I', :'admin') WHERE NOT EXISTS (SELECT FROM pg_roles WHERE rolname = :'admin') \gexec
 ALTER ROLE :"admin" LOGIN CREATEDB CREATEROLE NOSUPERUSER NOREPLICATION NOBYPASSRLS PASSWORD :'password';
-GRANT pg_signal_backend, pg_monitor TO :"admin";
+GRANT pg_signal_backend TO :"admin" WITH ADMIN OPTION;
 REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
-GRANT CONNECT ON DATABASE postgres TO :"admin";
+GRANT CONNECT ON DATABASE postgres TO :"admin" WITH GRANT OPTION;
 SQL
 pg_ctl --pgdata="$PGDATA" --wait --silent --mode=fast stop
 

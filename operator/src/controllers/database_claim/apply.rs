@@ -5,7 +5,10 @@ use super::build;
 use super::dereference::Found;
 use super::status::problem;
 use super::validate::{Choice, Problem, Wanted, choose};
-use crate::controllers::database_class::{server, writer::writer};
+use crate::controllers::database_class::{
+    server,
+    writer::{superseded, writer},
+};
 use crate::controllers::{Category, Ctx, Fault};
 use crate::database::{DatabaseError, Holding, Observed, Plan};
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
@@ -42,6 +45,7 @@ pub(super) async fn place<'a>(
         match holds {
             Ok(Holding::Ours) => return Ok(Ok(candidate)),
             Ok(Holding::Nothing) => {}
+            Err(DatabaseError::Superseded { found, .. }) => return Err(superseded(ctx, found)),
             Err(error) => return Ok(Err(fault_of(&wanted.class, candidate, &error))),
         }
     }
@@ -72,9 +76,7 @@ pub(super) async fn bind(
     };
     let observed = match handle.provisioner.ensure(&plan).await {
         Ok(observed) => observed,
-        Err(error @ DatabaseError::Superseded { .. }) => {
-            return Err(Fault::new(Category::NotLeader, error.to_string()));
-        }
+        Err(DatabaseError::Superseded { found, .. }) => return Err(superseded(ctx, found)),
         Err(error) => return Ok(Err(fault_of(&wanted.class, chosen, &error))),
     };
     let fresh = || uuid::Uuid::now_v7().to_string();

@@ -2,16 +2,18 @@
 
 use super::apiserver_tests::{Apiserver, managed};
 use crate::controllers::{Category, Ctx, Fault, Kind as _, Outcome};
+use crate::database::postgres::Terms;
 use crate::database::postgres::tests::provisioner;
 use crate::database::postgres::tests::server::{TestServer, run, shared, value};
 use crate::kube::{ChildKind, cache::Typed};
+use crate::leader::Leadership;
 use crate::settings::Settings;
 use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
 const CLASS: &str = "/apis/paddock.bet/v1alpha1/databaseclasses/pg";
@@ -25,11 +27,17 @@ struct World {
     ctx: Arc<Ctx>,
 }
 
+/// Worlds on the shared server are one process to it.
+static TERMS: LazyLock<Terms> = LazyLock::new(Terms::default);
+
 impl World {
     async fn new(tenant: &'static str) -> Self {
-        let server = shared().await;
+        Self::on(shared().await, tenant, 1, TERMS.clone()).await
+    }
+
+    async fn on(server: &'static TestServer, tenant: &'static str, epoch: u64, terms: Terms) -> Self {
         let api = Apiserver::default();
-        let ctx = Arc::new(Ctx::detached(api.client(), Settings::default()).unwrap());
+        let ctx = context(&api, epoch, terms);
         let target = provisioner(server);
         let base64 = |text: &[u8]| data_encoding::BASE64.encode(text);
         api.put(
@@ -136,6 +144,12 @@ impl World {
             .connect()
             .await
     }
+}
+
+/// What a process in the term `epoch` works with.
+fn context(api: &Apiserver, epoch: u64, terms: Terms) -> Arc<Ctx> {
+    let ctx = Ctx::detached(api.client(), Settings::default()).unwrap();
+    Arc::new(Ctx { leader: Leadership::alone(epoch), terms, ..ctx })
 }
 
 const RECHECK: Outcome = Outcome::Again { after: Duration::from_hours(1) };
@@ -246,15 +260,17 @@ async fn a_server_that_is_away_stops_nothing_and_is_made_good_later() {
 async fn a_crash_after_any_write_ends_in_the_same_state() {
     let tenants = ["crash-a", "crash-b", "crash-c", "crash-d", "crash-e", "crash-f"];
     let mut finished = false;
-    for (writes, tenant) in tenants.into_iter().enumerate() {
-        let world = World::new(tenant).await;
+    let server: &'static TestServer = Box::leak(Box::new(TestServer::start().await));
+    for (writes, tenant) in (0..).zip(tenants) {
+        let epoch = 2 * writes as u64 + 1;
+        let world = World::on(server, tenant, epoch, Terms::default()).await;
         world.api.allow_writes(Some(writes));
         let first = world.reconcile().await;
         finished = first.is_ok();
         assert!(finished || first.is_err_and(|fault| fault.category == Category::ServerError));
         world.api.allow_writes(None);
         // The process that comes after knows nothing but what the apiserver holds.
-        let ctx = Arc::new(Ctx::detached(world.api.client(), Settings::default()).unwrap());
+        let ctx = context(&world.api, epoch + 1, Terms::default());
         let fresh = World { ctx, ..world };
         fresh.ctx.cache.observe_child(
             ChildKind::Namespace,

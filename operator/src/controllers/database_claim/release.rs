@@ -1,7 +1,10 @@
 //! The end of a claim: its logins are shut, its data stays, and the object goes within seconds, also when the server is away.
 
 use super::dereference::environment;
-use crate::controllers::database_class::{pending, server, writer::writer};
+use crate::controllers::database_class::{
+    pending, server,
+    writer::{superseded, writer},
+};
 use crate::controllers::{Category, Ctx, Fault, Outcome};
 use crate::database::{DatabaseError, Identity};
 use crate::kube::finalizer;
@@ -72,7 +75,7 @@ async fn shut(ctx: &Ctx, release: &pending::Pending) -> Result<(), Fault> {
     match handle.provisioner.release(&release.identity, &release.uid, &writer(ctx).await?).await {
         // What stands there is not the claim's: nothing to shut.
         Ok(()) | Err(DatabaseError::OwnershipConflict { .. }) => Ok(()),
-        Err(error @ DatabaseError::Superseded { .. }) => Err(Fault::new(Category::NotLeader, error.to_string())),
+        Err(DatabaseError::Superseded { found, .. }) => Err(superseded(ctx, found)),
         Err(error) => Err(later(error.to_string())),
     }
 }

@@ -9,7 +9,7 @@ pub mod validate;
 pub mod writer;
 
 use super::{Ctx, Fault, Kind, Outcome, run};
-use crate::database::{DatabaseError, ServerFacts};
+use crate::database::{DatabaseError, ServerFacts, Writer};
 use crate::kube::{ChildKind, apply, write_status};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
@@ -74,10 +74,10 @@ impl Kind for DatabaseClass {
             return Ok(Outcome::Done);
         }
         apply(&ctx, network::CONCERN, &network::policy(&class, &ctx.settings)).await?;
-        let checked = check(&ctx, &class).await?;
+        let writer = writer::writer(&ctx).await?;
+        let checked = check(&ctx, &class, &writer).await?;
         let mut after = checked.iter().filter_map(|server| Some(server.result.as_ref().err()?.retry())).min();
         if after.is_none() {
-            let writer = writer::writer(&ctx).await?;
             after = pending::work_off(&ctx, &class, &writer).await?.map(|error| error.retry());
         }
         let all = ctx.cache.list::<DatabaseClass>();
@@ -90,12 +90,15 @@ impl Kind for DatabaseClass {
 }
 
 /// Asks all servers at once: one that hangs does not hold up the others.
-async fn check(ctx: &Ctx, class: &DatabaseClass) -> Result<Vec<Checked>, Fault> {
+async fn check(ctx: &Ctx, class: &DatabaseClass, writer: &Writer) -> Result<Vec<Checked>, Fault> {
     let checks = class.spec.servers.iter().map(|server| async {
         let result = match server::handle(ctx, class, server).await? {
-            Ok(handle) => handle.provisioner.check().await,
+            Ok(handle) => handle.provisioner.check(writer).await,
             Err(error) => Err(error),
         };
+        if let Err(DatabaseError::Superseded { found, .. }) = result {
+            return Err(writer::superseded(ctx, found));
+        }
         Ok(Checked { name: server.name.clone(), result })
     });
     futures::future::try_join_all(checks).await

@@ -1,8 +1,8 @@
 //! Releases that could not be made when their claims went: the server was away. A claim's end never waits for a server; what is left
 //! to do stands in a ConfigMap `release-…` of the operator's namespace and is done by the class's controller once the server answers.
 
-use super::server;
-use crate::controllers::{Category, Ctx, Fault};
+use super::{server, writer::superseded};
+use crate::controllers::{Ctx, Fault};
 use crate::database::{DatabaseError, Identity, Writer};
 use crate::kube::owner::{self, Purpose};
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
@@ -107,9 +107,7 @@ pub async fn work_off(ctx: &Ctx, class: &DatabaseClass, writer: &Writer) -> Resu
         };
         match done {
             Ok(()) | Err(DatabaseError::OwnershipConflict { .. }) => {}
-            Err(error @ DatabaseError::Superseded { .. }) => {
-                return Err(Fault::new(Category::NotLeader, error.to_string()));
-            }
+            Err(DatabaseError::Superseded { found, .. }) => return Err(superseded(ctx, found)),
             Err(error) => {
                 keep.insert(ObjectKey::new(ChildKind::ConfigMap, Some(namespace), &object.name_any()));
                 fault = fault.or(Some(error));

@@ -2,7 +2,7 @@
 
 use crate::controllers::{Ctx, Fault};
 use crate::database::kafka::KafkaBroker;
-use crate::database::postgres::{Administrator, PostgresServer};
+use crate::database::postgres::{Administrator, PostgresServer, Terms};
 use crate::database::{DatabaseError, Provisioner};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
@@ -34,7 +34,9 @@ pub struct Handle {
 pub async fn handle(ctx: &Ctx, class: &DatabaseClass, server: &Server) -> Result<Result<Handle, DatabaseError>, Fault> {
     let administrator = secret(ctx, server.admin_secret.as_deref()).await?;
     let authority = secret(ctx, server.tls.as_ref().map(|tls| tls.ca_secret.as_str())).await?;
-    Ok(build(class.spec.engine, server, administrator.as_ref(), authority.as_ref()))
+    let known = class.status.iter().flat_map(|status| &status.servers).find(|status| status.name == server.name);
+    let term = (known.and_then(|status| status.epoch).unwrap_or_default(), ctx.terms.clone());
+    Ok(build(class.spec.engine, server, administrator.as_ref(), authority.as_ref(), term))
 }
 
 /// A Secret of the operator's namespace, by name: from its watch, or by one GET until the watch has listed them.
@@ -56,6 +58,7 @@ fn build(
     server: &Server,
     administrator: Option<&Secret>,
     authority: Option<&Secret>,
+    (known_epoch, terms): (i64, Terms),
 ) -> Result<Handle, DatabaseError> {
     let (host, port) = split(server)?;
     match engine {
@@ -79,6 +82,8 @@ fn build(
                     password: value(administrator, &secret, "password")?.into(),
                     secret,
                 },
+                known_epoch,
+                terms,
             };
             Ok(Handle { provisioner: Box::new(provisioner), address: Address { host, port, ca } })
         }
@@ -137,7 +142,7 @@ mod tests {
     }
 
     fn refusal(engine: Engine, server: &Server, administrator: Option<&Secret>, authority: Option<&Secret>) -> String {
-        build(engine, server, administrator, authority).err().unwrap().to_string()
+        build(engine, server, administrator, authority, (0, Terms::default())).err().unwrap().to_string()
     }
 
     #[test]
@@ -145,7 +150,8 @@ mod tests {
         let admin = secret(json!({"username": "cGc=", "password": "cGc="}));
         let ca = secret(json!({"ca.crt": "Y2E="}));
         let good = server("pg.db.svc:5432", true);
-        assert_eq!(build(Engine::PostgreSQL, &good, Some(&admin), Some(&ca)).ok().unwrap().address.port, 5432);
+        let fine = build(Engine::PostgreSQL, &good, Some(&admin), Some(&ca), (0, Terms::default()));
+        assert_eq!(fine.ok().unwrap().address.port, 5432);
         assert!(refusal(Engine::PostgreSQL, &good, None, Some(&ca)).contains("Secret admin"));
         assert!(
             refusal(Engine::PostgreSQL, &good, Some(&secret(json!({"username": "cGc="}))), Some(&ca))
@@ -155,6 +161,6 @@ mod tests {
         assert!(refusal(Engine::PostgreSQL, &server("pg:5432", false), Some(&admin), None).contains("VerifyFull"));
         assert!(refusal(Engine::PostgreSQL, &server("pg:99999", true), Some(&admin), Some(&ca)).contains("host:port"));
         assert!(refusal(Engine::Kafka, &server("bus:9092", true), None, None).contains("take tls out"));
-        assert!(build(Engine::Kafka, &server("bus:9092", false), None, None).is_ok());
+        assert!(build(Engine::Kafka, &server("bus:9092", false), None, None, (0, Terms::default())).is_ok());
     }
 }

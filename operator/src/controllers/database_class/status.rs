@@ -36,10 +36,14 @@ fn server_status(server: &Checked, old: &DatabaseClassStatus) -> ServerStatus {
     ServerStatus {
         name: server.name.clone(),
         reachable: server.result.is_ok(),
+        // What they were when it last answered.
         version: match &server.result {
             Ok(facts) => facts.version.clone(),
-            // What it was when it last answered.
             Err(_) => before.and_then(|status| status.version.clone()),
+        },
+        epoch: match &server.result {
+            Ok(facts) => facts.epoch,
+            Err(_) => before.and_then(|status| status.epoch),
         },
     }
 }
@@ -60,7 +64,7 @@ mod tests {
         serde_json::from_value(json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass",
             "metadata": {"name": "pg", "generation": 3},
             "spec": {"engine": "PostgreSQL", "environmentClass": "Production", "servers": []},
-            "status": {"servers": [{"name": "a", "reachable": true, "version": "15.1"}]}}))
+            "status": {"servers": [{"name": "a", "reachable": true, "version": "15.1", "epoch": 4}]}}))
         .unwrap()
     }
 
@@ -74,10 +78,10 @@ mod tests {
     }
 
     #[test]
-    fn a_server_that_is_down_makes_the_class_unready_and_keeps_its_version() {
+    fn a_server_that_is_down_makes_the_class_unready_and_keeps_its_version_and_epoch() {
         let found = status(&class(), &[Checked { name: "a".into(), result: down() }], None);
         assert_eq!(ready(&found), ("False".into(), "ServerUnreachable".into()));
-        assert_eq!(found.servers[0].version.as_deref(), Some("15.1"));
+        assert_eq!((found.servers[0].version.as_deref(), found.servers[0].epoch), (Some("15.1"), Some(4)));
         assert!(!found.servers[0].reachable);
         assert!(found.conditions.iter().any(|condition| condition.type_ == RECONCILING), "nobody need do anything");
     }
@@ -94,10 +98,11 @@ mod tests {
 
     #[test]
     fn servers_that_answer_make_it_ready() {
-        let facts = ServerFacts { version: Some("15.9".into()) };
+        let facts = ServerFacts { version: Some("15.9".into()), epoch: Some(5) };
         let found = status(&class(), &[Checked { name: "a".into(), result: Ok(facts) }], None);
         assert_eq!(ready(&found), ("True".into(), "ServersReachable".into()));
         assert_eq!((found.conditions.len(), found.servers[0].version.as_deref()), (1, Some("15.9")));
+        assert_eq!(found.servers[0].epoch, Some(5));
     }
 
     #[test]

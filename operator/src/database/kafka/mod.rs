@@ -28,8 +28,8 @@ pub fn published_name(logical: &str) -> String {
 
 #[async_trait]
 impl Provisioner for KafkaBroker {
-    async fn check(&self) -> Result<ServerFacts, DatabaseError> {
-        self.with_admin(|admin| admin.topics().map(|_| ServerFacts { version: None })).await
+    async fn check(&self, _: &Writer) -> Result<ServerFacts, DatabaseError> {
+        self.with_admin(|admin| admin.topics().map(|_| ServerFacts { version: None, epoch: None })).await
     }
 
     async fn holds(&self, identity: &Identity, _: &Writer) -> Result<Holding, DatabaseError> {

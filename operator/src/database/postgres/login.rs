@@ -34,11 +34,7 @@ pub(super) fn verifiers(
         .filter(|(name, _)| due.contains(name))
         .map(|(name, login)| match scram::verifier(login.password.expose()) {
             Ok(verifier) => Ok((name, verifier)),
-            Err(_) => Err(DatabaseError::Refused {
-                server: server.name.clone(),
-                action: "make a verifier: the operating system gave no random bytes".to_owned(),
-                code: "none".to_owned(),
-            }),
+            Err(_) => Err(server.no_randomness()),
         })
         .collect()
 }

@@ -13,7 +13,7 @@ pub(super) async fn release(
     uid: &str,
     writer: &Writer,
 ) -> Result<(), DatabaseError> {
-    let mut maintenance = server.maintenance().await?;
+    let mut maintenance = server.maintenance(writer).await?;
     being::lock(server, &mut maintenance, identity).await?;
     let found = being::look(server, &mut maintenance, identity).await?;
     // Without a database there was never a login: both are made in the transaction that writes the marker.
@@ -22,7 +22,7 @@ pub(super) async fn release(
         return Ok(());
     }
     being::join(server, &mut maintenance, &found, identity).await?;
-    let mut connection = server.connect(&identity.database()).await?;
+    let mut connection = server.connect(&identity.database(), writer).await?;
     let mut transaction = connection.begin().await.map_err(|error| server.fault("begin a transaction", &error))?;
     let Some(marker) = marker::read(server, &mut transaction, false).await? else { return Ok(()) };
     marker.check(server, identity, writer)?;
@@ -42,7 +42,7 @@ pub(super) async fn release(
     }
     transaction.commit().await.map_err(|error| server.fault("commit", &error))?;
     let names: Vec<String> = logins.into_iter().map(|(name, _)| name).collect();
-    end_sessions(server, &mut connection, &names).await
+    end_sessions(server, &mut connection, &names).await.map(|_| ())
 }
 
 /// Roles of the claim, and whether they may log in.
@@ -58,19 +58,19 @@ async fn logins(
         .map_err(|error| server.fault("read the claim's logins", &error))
 }
 
-/// Ends the sessions of `logins` and waits, briefly, until they are gone.
+/// Ends the sessions of `logins` and waits, briefly, until they are gone. Answers how many there were.
 pub(super) async fn end_sessions(
     server: &PostgresServer,
     connection: &mut PgConnection,
     logins: &[String],
-) -> Result<(), DatabaseError> {
+) -> Result<u64, DatabaseError> {
     if logins.is_empty() {
-        return Ok(());
+        return Ok(0);
     }
     sqlx::query("SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename::text = ANY($1)")
         .bind(logins)
         .execute(connection)
         .await
-        .map(|_| ())
+        .map(|done| done.rows_affected())
         .map_err(|error| server.fault("end sessions of a shut login", &error))
 }

@@ -1,6 +1,7 @@
-//! Connections of the administrator and of logins, always TLS with the chain and the host name checked.
+//! Connections: of the administrator, of the term's login and of claims' logins. Always TLS with the chain and the host name checked.
 
-use crate::database::{DatabaseError, Password};
+use super::term::{self, Term, Terms};
+use crate::database::{DatabaseError, Password, Writer};
 use secrecy::{ExposeSecret, SecretString};
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use sqlx::{AssertSqlSafe, ConnectOptions};
@@ -8,8 +9,11 @@ use std::time::Duration;
 
 /// Longest time until a connection is ready for use.
 const CONNECT: Duration = Duration::from_secs(5);
-/// The database that the administrator works from.
-const MAINTENANCE: &str = "postgres";
+/// The database that always exists: terms begin and claims are looked for there.
+pub(super) const MAINTENANCE: &str = "postgres";
+/// Settings of every session of ours. The search path holds nothing that a tenant can write to.
+const SETTINGS: [(&str, &str); 3] =
+    [("search_path", "pg_catalog"), ("lock_timeout", "5s"), ("statement_timeout", "25s")];
 
 /// Credentials of the administrator, as read from a Secret of the operator's namespace.
 #[derive(Clone, Debug)]
@@ -33,8 +37,12 @@ pub struct PostgresServer {
     pub port: u16,
     /// PEM of the authority that signed its certificate.
     pub ca: Vec<u8>,
-    /// Who administers it.
+    /// Who begins terms on it.
     pub administrator: Administrator,
+    /// Epoch of the last term there as far as the class's status knows.
+    pub known_epoch: i64,
+    /// The terms of this process.
+    pub terms: Terms,
 }
 
 /// Why a login could not be used.
@@ -59,25 +67,59 @@ impl PostgresServer {
             .disable_statement_logging()
     }
 
-    /// The administrator's session in `database`. Its search path holds nothing that a tenant can write to.
-    pub(super) async fn connect(&self, database: &str) -> Result<PgConnection, DatabaseError> {
+    /// The administrator's session: only for beginning a term. One that stops half way, holding the lock of terms, is ended soon.
+    pub(super) async fn root(&self) -> Result<PgConnection, DatabaseError> {
         let administrator = &self.administrator;
-        let options =
-            self.options(database, &administrator.username, administrator.password.expose_secret()).options([
-                ("search_path", "pg_catalog"),
-                ("lock_timeout", "5s"),
-                ("statement_timeout", "25s"),
-                ("idle_in_transaction_session_timeout", "40s"),
-            ]);
+        let options = self
+            .options(MAINTENANCE, &administrator.username, administrator.password.expose_secret())
+            .options(SETTINGS)
+            .options([("idle_in_transaction_session_timeout", "10s"), ("idle_session_timeout", "10s")]);
         tokio::time::timeout(CONNECT, options.connect())
             .await
             .map_err(|_| self.unreachable("no connection in time"))?
             .map_err(|error| self.fault("let the administrator in", &error))
     }
 
-    /// The administrator's session in the database that always exists.
-    pub(super) async fn maintenance(&self) -> Result<PgConnection, DatabaseError> {
-        self.connect(MAINTENANCE).await
+    /// A session of the writer's term in `database`.
+    pub(super) async fn connect(&self, database: &str, writer: &Writer) -> Result<PgConnection, DatabaseError> {
+        let term = term::held(self, writer).await?;
+        self.enter(database, &term).await?.ok_or_else(|| self.unreachable("it no longer takes the login of this term"))
+    }
+
+    /// A session of the writer's term in the database that always exists. If the server no longer takes the term's login, the term
+    /// begins anew, which finds out whether another one has begun since.
+    pub(super) async fn maintenance(&self, writer: &Writer) -> Result<PgConnection, DatabaseError> {
+        let term = term::held(self, writer).await?;
+        if let Some(connection) = self.enter(MAINTENANCE, &term).await? {
+            return Ok(connection);
+        }
+        term::lose(self, &term).await;
+        let term = term::held(self, writer).await?;
+        self.enter(MAINTENANCE, &term).await?.ok_or_else(|| DatabaseError::Refused {
+            server: self.name.clone(),
+            action: format!("let {} in, which was just opened; its pg_hba.conf must admit such logins", term.login),
+            code: "28000".to_owned(),
+        })
+    }
+
+    /// Logs in as the term, and becomes the role that does the work; `None` if the server refuses.
+    async fn enter(&self, database: &str, term: &Term) -> Result<Option<PgConnection>, DatabaseError> {
+        let options = self
+            .options(database, &term.login, term.password.expose())
+            .options(SETTINGS)
+            .options([("idle_in_transaction_session_timeout", "40s"), ("role", term.role.as_str())]);
+        let connection = tokio::time::timeout(CONNECT, options.connect())
+            .await
+            .map_err(|_| self.unreachable("no connection in time"))?;
+        match connection {
+            Ok(connection) => Ok(Some(connection)),
+            Err(error) => match code(&error).as_deref() {
+                Some("28P01" | "28000") => Ok(None),
+                // There every term may connect: it is the role that it may not become.
+                Some("42501") if database == MAINTENANCE => Ok(None),
+                _ => Err(self.fault("let the login of this term in", &error)),
+            },
+        }
     }
 
     /// Logs in the way a service does, and leaves.
@@ -126,6 +168,14 @@ impl PostgresServer {
         }
     }
 
+    pub(super) fn no_randomness(&self) -> DatabaseError {
+        DatabaseError::Refused {
+            server: self.name.clone(),
+            action: "make a verifier: the operating system gave no random bytes".to_owned(),
+            code: "none".to_owned(),
+        }
+    }
+
     /// The category of a driver's error. Statements and values stay out of it.
     pub(super) fn fault(&self, action: &str, error: &sqlx::Error) -> DatabaseError {
         let server = self.name.clone();
@@ -137,7 +187,7 @@ impl PostgresServer {
                 "55P03" | "40P01" | "40001" => DatabaseError::Busy { server },
                 "42501" => DatabaseError::AdministratorUnfit {
                     server,
-                    problem: format!("lacks the right to {action}; see what the class's page says it needs"),
+                    problem: format!("lacks the right to {action}; docs/database-servers.md says what it needs"),
                 },
                 _ if code.starts_with("08") || code.starts_with("57P") || code.starts_with("53") => {
                     self.unreachable(&format!("it refuses work, code {code}"))

@@ -1,7 +1,8 @@
 //! What a tenant must not be able to do, each tried for real.
 
 use super::server::{attempt, run, shared, value};
-use super::{log_in, plan, provisioner, session};
+use super::{log_in, plan, provisioner, session, writer};
+use crate::database::names::OperatorRoles;
 use crate::database::{DatabaseError, Identity, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
 
@@ -76,7 +77,15 @@ async fn pods_use_tables_and_own_nothing() {
     ] {
         assert_eq!(attempt(&mut app, attack).await, Err(DENIED.to_owned()), "{attack}");
     }
-    for role in [plan.identity.owner(), plan.identity.database_owner(), "paddock".into(), "postgres".into()] {
+    let operator = OperatorRoles::new(&plan.writer.cluster);
+    for role in [
+        plan.identity.owner(),
+        plan.identity.database_owner(),
+        "paddock".into(),
+        operator.administrator(),
+        operator.term(plan.writer.epoch),
+        "postgres".into(),
+    ] {
         assert_eq!(attempt(&mut app, &format!("SET ROLE \"{role}\"")).await, Err(DENIED.to_owned()), "SET ROLE {role}");
     }
 
@@ -147,7 +156,7 @@ async fn hostile_names_are_names() {
         plan.uid = hostile.replace('\0', "");
         provisioner(server).ensure(&plan).await.unwrap();
     }
-    provisioner(server).check().await.unwrap();
+    provisioner(server).check(&writer(7)).await.unwrap();
 }
 
 #[tokio::test]

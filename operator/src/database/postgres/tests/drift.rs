@@ -141,7 +141,7 @@ async fn nothing_is_written_when_all_is_right() {
     for _ in 0..3 {
         assert_eq!(provisioner(server).ensure(&plan).await.unwrap(), Observed::default());
     }
-    provisioner(server).check().await.unwrap();
+    provisioner(server).check(&plan.writer).await.unwrap();
     assert_eq!(value(&mut root, next).await, before);
 }
 

@@ -1,7 +1,8 @@
 //! A claim's life: made, deleted with its data kept, taken back; and who may write.
 
-use super::server::{run, shared, value};
+use super::server::{TestServer, run, shared, value};
 use super::{log_in, plan, provisioner, session, writer};
+use crate::database::names::OperatorRoles;
 use crate::database::{DatabaseError, Holding, Observed, Password, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
 
@@ -40,7 +41,7 @@ async fn a_deleted_claim_keeps_its_data_and_a_new_one_takes_it_back() {
 
 #[tokio::test]
 async fn an_operator_of_an_older_term_changes_nothing() {
-    let server = shared().await;
+    let server = &TestServer::start().await;
     let provisioner = provisioner(server);
     let mut plan = plan("life-epoch");
     provisioner.ensure(&plan).await.unwrap();
@@ -76,7 +77,8 @@ async fn a_crash_between_any_two_steps_is_made_good() {
     provisioner.ensure(&plan).await.unwrap();
     // After the role, before CREATE DATABASE; as another administrator than the one that made the role.
     run(&mut root, &format!("DROP DATABASE \"{database}\" WITH (FORCE)")).await;
-    run(&mut root, &format!("REVOKE \"{owner}\" FROM paddock")).await;
+    let administrator = OperatorRoles::new(&plan.writer.cluster).administrator();
+    run(&mut root, &format!("REVOKE \"{owner}\" FROM {administrator}")).await;
     assert!(provisioner.ensure(&plan).await.unwrap().created);
     session(server, &plan, "app").await;
 }
@@ -96,8 +98,6 @@ async fn two_at_once_make_one_database() {
 async fn passwords_and_verifiers_reach_no_log() {
     let server = shared().await;
     let plan = plan("life-log");
-    let mut root = server.superuser("postgres").await;
-    run(&mut root, "ALTER ROLE paddock SET log_statement = 'none'").await;
     provisioner(server).ensure(&plan).await.unwrap();
     let log = server.log();
     for login in &plan.logins {
@@ -108,27 +108,28 @@ async fn passwords_and_verifiers_reach_no_log() {
 
 #[tokio::test]
 async fn each_fault_has_its_category() {
-    let server = shared().await;
+    let server = &TestServer::start().await;
     let right = provisioner(server);
-    assert_eq!(right.check().await.unwrap().version.unwrap().split('.').next(), Some("15"));
+    let version = value(&mut server.superuser("postgres").await, "SHOW server_version").await;
+    assert_eq!(right.check(&writer(7)).await.unwrap().version.as_deref(), version.split_whitespace().next());
 
     let mut wrong = right.clone();
     wrong.administrator.password = "wrong".into();
-    assert!(matches!(wrong.check().await, Err(DatabaseError::CredentialsRefused { .. })));
+    assert!(matches!(wrong.check(&writer(7)).await, Err(DatabaseError::CredentialsRefused { .. })));
 
     let mut elsewhere = right.clone();
     elsewhere.host = "127.0.0.1".into();
-    let refused = elsewhere.check().await.unwrap_err();
+    let refused = elsewhere.check(&writer(7)).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::CertificateRefused { .. }), "the certificate is for localhost: {refused}");
 
     let mut unsigned = right.clone();
     unsigned.ca = super::server::certificates().0.into_bytes();
-    let refused = unsigned.check().await.unwrap_err();
+    let refused = unsigned.check(&writer(7)).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::CertificateRefused { .. }), "{refused}");
 
     let mut down = right.clone();
     down.port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-    let refused = down.check().await.unwrap_err();
+    let refused = down.check(&writer(7)).await.unwrap_err();
     assert!(matches!(refused, DatabaseError::Unreachable { .. }), "{refused}");
 
     let mut root = server.superuser("postgres").await;
@@ -137,7 +138,7 @@ async fn each_fault_has_its_category() {
         let mut unfit = right.clone();
         unfit.administrator.username = name.into();
         unfit.administrator.password = "x".into();
-        let refused = unfit.check().await.unwrap_err();
+        let refused = unfit.check(&writer(7)).await.unwrap_err();
         assert!(matches!(refused, DatabaseError::AdministratorUnfit { .. }), "{name}: {refused}");
     }
 }

@@ -4,14 +4,19 @@ mod attacks;
 mod drift;
 mod life;
 pub(crate) mod server;
+mod term;
 
-use super::{Administrator, PostgresServer};
+use super::{Administrator, PostgresServer, Terms};
 use crate::database::{Identity, Limits, Login, Password, Plan, Writer};
 use paddock_crds::v1alpha1::Access;
 use server::TestServer;
 use sqlx::ConnectOptions;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
+use std::sync::LazyLock;
 use std::time::Duration;
+
+/// Tests that are not about terms are one process to the servers.
+static TERMS: LazyLock<Terms> = LazyLock::new(Terms::default);
 
 /// The server as a class names it.
 pub(crate) fn provisioner(server: &TestServer) -> PostgresServer {
@@ -25,6 +30,8 @@ pub(crate) fn provisioner(server: &TestServer) -> PostgresServer {
             username: server::ADMINISTRATOR.into(),
             password: server::PASSWORD.into(),
         },
+        known_epoch: 0,
+        terms: TERMS.clone(),
     }
 }
 

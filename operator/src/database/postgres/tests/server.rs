@@ -11,7 +11,11 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 
-const BIN: &str = "/usr/lib/postgresql/15/bin";
+/// Where the server's programs are: Debian's PostgreSQL 15, unless `POSTGRES_BIN` names those of a newer one.
+fn bin() -> String {
+    std::env::var("POSTGRES_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned())
+}
+
 /// Name of the administrator.
 pub const ADMINISTRATOR: &str = "paddock";
 /// Password of the administrator.
@@ -36,9 +40,10 @@ pub async fn shared() -> &'static TestServer {
 impl TestServer {
     /// Starts a server of its own.
     pub async fn start() -> Self {
+        let bin = bin();
         assert!(
-            Path::new(BIN).join("initdb").exists(),
-            "PostgreSQL 15 is not at {BIN}: run `apt-get install postgresql-15`"
+            Path::new(&bin).join("initdb").exists(),
+            "PostgreSQL is not at {bin}: run `apt-get install postgresql-15`"
         );
         let folder = tempfile::Builder::new().prefix("paddock-pg-").tempdir().unwrap().keep();
         let owner = postgres_user();
@@ -51,7 +56,7 @@ impl TestServer {
             own(&path, owner);
         }
         let data = folder.join("data");
-        let made = as_postgres(owner, &format!("{BIN}/initdb"))
+        let made = as_postgres(owner, &format!("{bin}/initdb"))
             .args([
                 "--username=postgres",
                 "--auth-local=trust",
@@ -73,7 +78,7 @@ impl TestServer {
             -c ssl_key_file="$1/tls.key" -c fsync=off -c autovacuum=off -c max_connections=200 -c wal_level=minimal -c max_wal_senders=0 \
             </dev/null >"$1/log" 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$1""#;
         let keeper = as_postgres(owner, "/bin/sh")
-            .args(["-c", script, &format!("{BIN}/postgres")])
+            .args(["-c", script, &format!("{bin}/postgres")])
             .arg(&folder)
             .arg(port.to_string())
             .stdin(Stdio::piped())
@@ -87,9 +92,9 @@ impl TestServer {
             &mut postgres,
             &format!(
                 "CREATE ROLE {ADMINISTRATOR} LOGIN CREATEDB CREATEROLE PASSWORD '{}';
-                 GRANT pg_signal_backend, pg_monitor TO {ADMINISTRATOR};
+                 GRANT pg_signal_backend TO {ADMINISTRATOR} WITH ADMIN OPTION;
                  REVOKE CONNECT ON DATABASE postgres, template1 FROM PUBLIC;
-                 GRANT CONNECT ON DATABASE postgres TO {ADMINISTRATOR}",
+                 GRANT CONNECT ON DATABASE postgres TO {ADMINISTRATOR} WITH GRANT OPTION",
                 PASSWORD.replace('\'', "''")
             ),
         )
