@@ -178,6 +178,27 @@ async fn a_beginning_that_hangs_does_not_hold_up_the_next_for_long() {
 }
 
 #[tokio::test]
+async fn a_session_that_does_not_end_keeps_the_next_term_shut() {
+    let server = &TestServer::start().await;
+    let old = process(server);
+    let mut session = old.maintenance(&writer("term-deaf", 1)).await.unwrap();
+    let pid = value(&mut session, "SELECT pg_backend_pid()::text").await;
+    let signal = |name: &str| {
+        assert!(std::process::Command::new("kill").args([name, pid.as_str()]).status().unwrap().success());
+    };
+    signal("-STOP");
+    let next = process(server);
+    let refused = next.check(&writer("term-deaf", 2)).await;
+    let stood = logins(server, "term-deaf").await;
+    signal("-CONT");
+    assert!(matches!(refused, Err(DatabaseError::Busy { .. })), "{refused:?}");
+    assert_eq!(stood, "1 shut, 2 shut");
+    next.check(&writer("term-deaf", 2)).await.unwrap();
+    assert!(attempt(&mut session, "SELECT 1").await.is_err());
+    assert_eq!(logins(server, "term-deaf").await, "2 open");
+}
+
+#[tokio::test]
 async fn a_term_stays_below_none_that_anybody_knows_of() {
     let server = shared().await;
     let class = PostgresServer { known_epoch: 9, ..process(server) };
