@@ -30,7 +30,14 @@ async fn missing(operator: &Process) -> Option<Vec<String>> {
 /// Names of the definitions that it misses.
 async fn definitions(operator: &Process) -> Vec<String> {
     let all = missing(operator).await.unwrap_or_default();
-    let name = |text: &String| Some(text.strip_prefix("CustomResourceDefinition ")?.split_once(": install the chart paddock-crds")?.0.to_owned());
+    let name = |text: &String| {
+        Some(
+            text.strip_prefix("CustomResourceDefinition ")?
+                .split_once(": install the chart paddock-crds")?
+                .0
+                .to_owned(),
+        )
+    };
     all.iter().filter_map(name).collect()
 }
 
@@ -84,10 +91,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     // A schema of another version lets in what this operator cannot read.
     let loose = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
     let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": loose}]);
-    server
-        .kubectl(&["patch", "crd", "releases.paddock.bet", "--type=json", "-p", &patch.to_string()])
-        .await
-        .unwrap();
+    server.kubectl(&["patch", "crd", "releases.paddock.bet", "--type=json", "-p", &patch.to_string()]).await.unwrap();
     eventually("the schema is loose", async || {
         let object = json!({
             "apiVersion": "paddock.bet/v1alpha1", "kind": "Release", "metadata": {"name": "bad"},
@@ -98,7 +102,13 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     .await;
     // It is told so itself, by an event; the others are served, also one that is made after it.
     eventually("an event on it", async || {
-        let events = ["get", "events", "-A", "-o", "jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{'\\n'}{end}"];
+        let events = [
+            "get",
+            "events",
+            "-A",
+            "-o",
+            "jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{'\\n'}{end}",
+        ];
         let events = server.kubectl(&events).await.unwrap();
         events.lines().any(|line| line.starts_with("bad InvalidSpec This operator cannot read the object"))
     })

@@ -28,7 +28,6 @@ use paddock_operator::{
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use support::{

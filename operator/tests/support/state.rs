@@ -22,7 +22,8 @@ pub struct Observer(Vec<(String, reflector::Store<DynamicObject>)>);
 impl Observer {
     /// Begins to watch.
     pub fn start(client: &Client) -> Self {
-        let own = [ApiResource::erase::<Tenant>(&()), ApiResource::erase::<Release>(&()), ApiResource::erase::<Market>(&())];
+        let own =
+            [ApiResource::erase::<Tenant>(&()), ApiResource::erase::<Release>(&()), ApiResource::erase::<Market>(&())];
         let children = ChildKind::iter().filter(|kind| *kind != ChildKind::Pod).map(ChildKind::api_resource);
         let store = |resource: ApiResource| {
             let writer = reflector::store::Writer::new(resource.clone());
@@ -152,7 +153,9 @@ fn compare(path: &str, wanted: &Value, found: &Value, lines: &mut Vec<String>) {
                 match (left.get(name), right.get(name)) {
                     (Some(left), Some(right)) => compare(&format!("{path} > {name}"), left, right, lines),
                     (Some(left), None) => lines.push(format!("{path} > {name}: missing, was {}", short(left))),
-                    (None, right) => lines.push(format!("{path} > {name}: new, {}", right.map(short).unwrap_or_default())),
+                    (None, right) => {
+                        lines.push(format!("{path} > {name}: new, {}", right.map(short).unwrap_or_default()))
+                    }
                 }
             }
         }
