@@ -101,20 +101,16 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     })
     .await;
     // It is told so itself, by an event; the others are served, also one that is made after it.
-    eventually("an event on it", async || {
-        let events = [
-            "get",
-            "events",
-            "-A",
-            "-o",
-            "jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{'\\n'}{end}",
-        ];
-        let events = server.kubectl(&events).await.unwrap();
-        events.lines().any(|line| line.starts_with("bad InvalidSpec This operator cannot read the object"))
-    })
-    .await;
+    let told = async |name: &str| {
+        let words = "jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{'\\n'}{end}";
+        let events = server.kubectl(&["get", "events", "-A", "-o", words]).await.unwrap();
+        let head = format!("{name} InvalidSpec This operator cannot read the object");
+        events.lines().filter(|line| line.starts_with(&head)).count()
+    };
+    eventually("an event on it", async || told("bad").await == 1).await;
     release(&client, "later", json!("2")).await;
     eventually("the next is served", async || is_ready(&client, "later").await).await;
+    assert_eq!(told("bad").await, 1, "it is told once");
     assert!(!is_ready(&client, "bad").await);
     assert_eq!(operator.get("/readyz").await.unwrap().0, 200);
     // Corrected, it is served; one that was served and cannot be read any more holds nobody up either.
@@ -123,6 +119,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     release(&client, "good", json!(1)).await;
     release(&client, "last", json!("3")).await;
     eventually("the one after is served", async || is_ready(&client, "last").await).await;
+    eventually("an event on it", async || told("good").await == 1).await;
     // Also when the operator starts with it.
     drop(operator);
     let operator = Process::start(&server, "again");

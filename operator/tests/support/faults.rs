@@ -29,8 +29,9 @@ pub enum Fault {
 
 #[derive(Debug, Default)]
 struct Plan {
-    /// Writes seen, counted from 1. Events are not counted: no decision depends on them.
+    /// Writes seen, counted from 1, and what each was. Events are not counted: no decision depends on them.
     writes: u64,
+    log: Vec<String>,
     /// What happens to the write of a number.
     faults: BTreeMap<u64, Fault>,
     /// What happens to every write whose number leaves this rest when divided by this number.
@@ -101,6 +102,11 @@ impl Faults {
         self.plan.lock().unwrap().writes
     }
 
+    /// Method and path of every write after so many.
+    pub fn since(&self, writes: u64) -> Vec<String> {
+        self.plan.lock().unwrap().log.iter().skip(usize::try_from(writes).unwrap()).cloned().collect()
+    }
+
     /// Resolves when the process wanted to write after its end.
     pub async fn dead(&self) {
         self.dead.cancelled().await;
@@ -119,6 +125,7 @@ impl Faults {
             return None;
         }
         plan.writes += 1;
+        plan.log.push(format!("{} {}", request.method(), request.uri().path()));
         let number = plan.writes;
         let recurring = plan.recurring.filter(|(every, rest, _)| number % every == *rest).map(|(_, _, fault)| fault);
         plan.faults.get(&number).copied().or(recurring)
