@@ -201,8 +201,8 @@ async fn life(world: Arc<World>, tenant: String, trouble: Trouble, references: A
         if tokio::time::timeout(PATIENCE, converged(&world, &process, &tenant, wanted)).await.is_err() {
             let found = world.observer.state(&tenant);
             panic!(
-                "{tenant}, {trouble:?}, {step:?}: {} writes\n{}",
-                process.faults.writes(),
+                "{tenant}, {trouble:?}, {step:?}: last writes {:?}\n{}",
+                process.faults.since(process.faults.writes().saturating_sub(10)),
                 differences(wanted, &found)
             );
         }

@@ -117,7 +117,8 @@ pub fn essence(object: &DynamicObject, status: bool) -> Value {
         secrets.values_mut().for_each(|value| *value = json!("…"));
     }
     let mut annotations = object.annotations().clone();
-    annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/"));
+    // A certificate's times are those of its making.
+    annotations.retain(|name, _| !name.starts_with("deployment.kubernetes.io/") && name != "paddock.bet/renew-at");
     json!({
         "labels": meta.labels, "annotations": annotations, "owners": meta.owner_references, "finalizers": meta.finalizers,
         "deleting": meta.deletion_timestamp.is_some(), "owned": owned, "data": data,
