@@ -8,6 +8,7 @@ pub mod http;
 pub mod kube;
 pub mod leader;
 pub mod metrics;
+pub mod network;
 pub mod rbac;
 pub mod readiness;
 pub mod rollout;

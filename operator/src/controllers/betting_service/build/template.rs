@@ -34,6 +34,7 @@ pub fn pod_template(service: &Service, hash: &str) -> Value {
     let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
     let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
     for need in &service.needs {
+        labels.insert(labels::needs(need.need.engine).into(), "true".into());
         let (volume, mount) = binding_volume(need, &binding_secret(&need.claim, &service.name));
         volumes.push(volume);
         mounts.push(mount);
@@ -235,6 +236,10 @@ mod tests {
             (&labels["paddock.bet/routed"], &labels["paddock.bet/market-book"]),
             (&json!("true"), &json!("true"))
         );
+        assert_eq!(
+            (&labels["paddock.bet/needs-postgresql"], &labels["paddock.bet/needs-kafka"]),
+            (&json!("true"), &json!("true"))
+        );
         assert_eq!(labels["paddock.bet/revision"], "abc");
         assert!(template["spec"]["volumes"].to_string().find("optional").is_none());
     }
@@ -247,5 +252,6 @@ mod tests {
         assert!(container.get("livenessProbe").is_none() && container.get("ports").is_none());
         assert!(!template.to_string().contains(CONTROL_SECRET));
         assert!(template["metadata"]["labels"].get("paddock.bet/tenant").is_none());
+        assert!(!template["metadata"]["labels"].to_string().contains("paddock.bet/needs-"));
     }
 }
