@@ -45,6 +45,11 @@ test-local: build ## tests that need no cluster: pure ones, real PostgreSQL, rea
 test-cluster: build ## the end-to-end tests on a real cluster of their own
 	@e2e/tests/run.sh
 
+.PHONY: soak
+soak: build ## the operator killed after every single write, each number and both ways; takes long
+	@$(BIN)/paddock-cluster tools
+	@PADDOCK_SOAK=1 $(CARGO) test -p paddock-operator -p workspace-features --test crash -- --nocapture
+
 .PHONY: bench
 bench: ## figures, each beside its yardstick
 	@e2e/demo/preflight.sh

@@ -13,30 +13,30 @@ mod support;
 use kube::{
     Api, Client,
     api::{Patch, PatchParams},
-    client::ClientBuilder,
     core::DynamicObject,
 };
 use paddock_cluster::apiserver::Apiserver;
 use paddock_operator::{
     controllers::Ctx,
     fault::Category,
-    kube::{Cache, ChildKind, ObjectKey, apply, client::CallLayer, prune},
+    kube::{Cache, ChildKind, ObjectKey, apply, prune},
     leader::Leadership,
-    metrics::Metrics,
     rbac::{self, RULES, Scope},
     readiness::Readiness,
+    settings::Settings,
 };
 use serde_json::{Value, json};
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    process::Stdio,
-    sync::Arc,
+    collections::BTreeSet,
     time::{Duration, Instant},
 };
 use support::{
     PATIENCE, context, eventually,
     faults::{Fault, Faults},
-    objects, requests, server, with_client,
+    faulty, objects,
+    process::Process,
+    requests, server,
+    state::essence,
 };
 use tokio_util::sync::CancellationToken;
 
@@ -224,46 +224,6 @@ async fn foreign_objects_are_left_alone(server: &Apiserver) {
     stop.cancel();
 }
 
-/// A context over a client whose writes fail as scripted, with a cache of its own as a new process has.
-async fn faulty(server: &Apiserver, faults: Faults, stop: &CancellationToken) -> Arc<Ctx> {
-    let metrics = Arc::new(Metrics::new().unwrap());
-    let mut config = server.config().await.unwrap();
-    config.default_retry = false;
-    let client =
-        ClientBuilder::try_from(config).unwrap().with_layer(&faults).with_layer(&CallLayer(metrics.clone())).build();
-    with_client(client, metrics, stop).await
-}
-
-/// Everything about an object that does not differ between two runs.
-fn essence(object: &DynamicObject) -> Value {
-    let owned: BTreeMap<String, Value> = object
-        .metadata
-        .managed_fields
-        .iter()
-        .flatten()
-        .map(|entry| {
-            (
-                entry.manager.clone().unwrap_or_default(),
-                entry.fields_v1.as_ref().map(|fields| fields.0.clone()).unwrap_or_default(),
-            )
-        })
-        .collect();
-    let mut data = object.data.clone();
-    data.as_object_mut().unwrap().remove("status");
-    // The server draws these.
-    for place in [
-        "/spec/clusterIP",
-        "/spec/clusterIPs",
-        "/spec/selector/matchLabels/batch.kubernetes.io~1controller-uid",
-        "/spec/template/metadata/labels",
-    ] {
-        if let Some(value) = data.pointer_mut(place) {
-            *value = Value::Null;
-        }
-    }
-    json!({"labels": object.metadata.labels, "owned": owned, "data": data})
-}
-
 async fn faults_and_crashes_converge(server: &Apiserver) {
     let stop = CancellationToken::new();
     let good = context(server.config().await.unwrap(), &stop).await;
@@ -282,7 +242,7 @@ async fn faults_and_crashes_converge(server: &Apiserver) {
         for object in sample(ns) {
             let key = key(&object);
             let live = api(&good.client, &key).get(&key.name).await.unwrap();
-            let text = essence(&live).to_string().replace(ns, "NS");
+            let text = essence(&live, false).to_string().replace(ns, "NS");
             state.push(serde_json::from_str(&text).unwrap());
         }
         state
@@ -299,7 +259,7 @@ async fn faults_and_crashes_converge(server: &Apiserver) {
         ] {
             let ns = format!("acme-{name}{number}");
             let first = CancellationToken::new();
-            let ctx = faulty(server, faults, &first).await;
+            let ctx = faulty(server, &faults, Settings::default(), &first).await;
             apply_all(&ctx, &sample(&ns)).await.unwrap_err();
             first.cancel();
             apply_all(&good, &sample(&ns)).await.unwrap();
@@ -313,7 +273,8 @@ async fn faults_and_crashes_converge(server: &Apiserver) {
     {
         let ns = format!("acme-code{code}");
         let first = CancellationToken::new();
-        let ctx = faulty(server, Faults::default().on_write(3, Fault::Refused(code)), &first).await;
+        let faults = Faults::default().on_write(3, Fault::Refused(code));
+        let ctx = faulty(server, &faults, Settings::default(), &first).await;
         assert_eq!(apply_all(&ctx, &sample(&ns)).await.unwrap_err().category, category);
         apply_all(&ctx, &sample(&ns)).await.unwrap();
         assert_eq!(end_state(&ns).await, reference, "{ns}");
@@ -429,48 +390,6 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
     server.apply(&roles().remove(0).to_string()).await.unwrap();
     tokio::time::timeout(PATIENCE, waiting).await.expect("it is noticed").unwrap();
     stop.cancel();
-}
-
-struct Process {
-    child: tokio::process::Child,
-    port: u16,
-}
-
-impl Process {
-    fn start(server: &Apiserver, name: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_paddock-operator"))
-            .args([
-                "--http",
-                &format!("127.0.0.1:{port}"),
-                "--pod-name",
-                name,
-                "--operator-namespace",
-                "paddock-system",
-            ])
-            .env("KUBECONFIG", server.kubeconfig())
-            .stdout(Stdio::null())
-            .kill_on_drop(true)
-            .spawn()
-            .unwrap();
-        Self { child, port }
-    }
-
-    async fn get(&self, path: &str) -> Option<(u16, Value)> {
-        let response = reqwest::get(format!("http://127.0.0.1:{}{path}", self.port)).await.ok()?;
-        let status = response.status().as_u16();
-        Some((status, serde_json::from_str(&response.text().await.ok()?).unwrap_or_default()))
-    }
-
-    async fn epoch(&self) -> u64 {
-        let state = self.get("/debug/state").await.map(|(_, state)| state).unwrap_or_default();
-        state["leader"]["epoch"].as_u64().unwrap_or_default()
-    }
-
-    fn signal(&self, name: &str) {
-        let id = self.child.id().unwrap().to_string();
-        assert!(std::process::Command::new("kill").args([format!("-{name}"), id]).status().unwrap().success());
-    }
 }
 
 async fn two_processes_hand_over(server: &Apiserver) {

@@ -8,6 +8,8 @@
     reason = "a test: its failure is the message"
 )]
 
+mod support;
+
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::Progress;
@@ -20,6 +22,7 @@ use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
+use support::{authority, gateway_api};
 use tokio_util::sync::CancellationToken;
 
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -178,26 +181,9 @@ impl World {
     }
 }
 
-/// The Gateway API's kinds, as the pinned Gateway controller brings them.
-fn gateway_api() -> String {
-    let program = tools::program(Set::EnvoyGateway, "envoy-gateway").expect("the Gateway controller is built");
-    let folder = program.ancestors().find(|f| f.join("charts").is_dir()).expect("its charts came along");
-    folder.join("charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml").to_string_lossy().into_owned()
-}
-
 fn condition<'a>(status: &'a Value, type_: &str) -> (&'a str, &'a str) {
     let found = status["conditions"].as_array().into_iter().flatten().find(|condition| condition["type"] == type_);
     found.map_or(("", ""), |c| (c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()))
-}
-
-fn authority() -> Value {
-    let key = rcgen::KeyPair::generate().unwrap();
-    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    json!({
-        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "domain-ca", "namespace": "paddock-system"},
-        "stringData": {"tls.crt": params.self_signed(&key).unwrap().pem(), "tls.key": key.serialize_pem()}
-    })
 }
 
 #[tokio::test(flavor = "multi_thread")]

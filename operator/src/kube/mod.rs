@@ -21,5 +21,5 @@ pub use cache::Cache;
 pub use child::{ChildKind, ObjectKey};
 pub use conditions::Conditions;
 pub use events::Events;
-pub use prune::prune;
+pub use prune::{end, prune};
 pub use status::write_status;

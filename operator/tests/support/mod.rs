@@ -4,11 +4,21 @@
 pub mod control_port;
 pub mod faults;
 pub mod objects;
+pub mod process;
+pub mod state;
 
-use paddock_cluster::apiserver::Apiserver;
+use faults::Faults;
+use kube::client::ClientBuilder;
+use paddock_cluster::{
+    apiserver::Apiserver,
+    tools::{self, Set},
+};
 use paddock_operator::{
     controllers::Ctx,
-    kube::{Cache, client},
+    kube::{
+        Cache,
+        client::{self, CallLayer},
+    },
     metrics::Metrics,
     settings::Settings,
 };
@@ -22,30 +32,43 @@ pub const PATIENCE: Duration = Duration::from_mins(2);
 pub async fn server() -> Apiserver {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let server = Apiserver::start().await.expect("an API server");
+    install(&server).await;
     server
-        .apply(
-            &serde_json::json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "paddock-system"}})
-                .to_string(),
-        )
-        .await
-        .unwrap();
+}
+
+/// Installs our kinds and makes the operator's namespace.
+pub async fn install(server: &Apiserver) {
+    server.kubectl(&["create", "namespace", "paddock-system"]).await.unwrap();
     for crd in paddock_crds::all() {
         server.apply(&serde_json::to_string(&crd).unwrap()).await.unwrap();
     }
     server.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"]).await.unwrap();
-    server
 }
 
 /// A context with the client that the operator really uses and a cache that is being filled.
 pub async fn context(config: kube::Config, stop: &CancellationToken) -> Arc<Ctx> {
     let metrics = Arc::new(Metrics::new().unwrap());
     let client = client::build(config, &metrics).unwrap();
-    with_client(client, metrics, stop).await
+    with_client(client, metrics, Settings::default(), stop).await
 }
 
-/// As [`context`], over a client of the caller's.
-pub async fn with_client(client: kube::Client, metrics: Arc<Metrics>, stop: &CancellationToken) -> Arc<Ctx> {
-    let ctx = Ctx::detached(client.clone(), Settings::default()).unwrap();
+/// A context over a client whose requests go as scripted, with a cache of its own as a new process has.
+pub async fn faulty(server: &Apiserver, faults: &Faults, settings: Settings, stop: &CancellationToken) -> Arc<Ctx> {
+    let metrics = Arc::new(Metrics::new().unwrap());
+    let mut config = server.config().await.unwrap();
+    config.default_retry = false;
+    let client =
+        ClientBuilder::try_from(config).unwrap().with_layer(faults).with_layer(&CallLayer(metrics.clone())).build();
+    with_client(client, metrics, settings, stop).await
+}
+
+async fn with_client(
+    client: kube::Client,
+    metrics: Arc<Metrics>,
+    settings: Settings,
+    stop: &CancellationToken,
+) -> Arc<Ctx> {
+    let ctx = Ctx::detached(client.clone(), settings).unwrap();
     let ctx = Arc::new(Ctx { cache: Cache::new(), metrics, ..ctx });
     ctx.cache.start(&client, "paddock-system", &ctx.metrics, &ctx.events, stop);
     tokio::time::timeout(PATIENCE, ctx.cache.wait_ready()).await.expect("every kind is listed");
@@ -85,4 +108,22 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
         }
     };
     assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what}");
+}
+
+/// The Gateway API's kinds, as the pinned Gateway controller brings them.
+pub fn gateway_api() -> String {
+    let program = tools::program(Set::EnvoyGateway, "envoy-gateway").expect("the Gateway controller is built");
+    let folder = program.ancestors().find(|f| f.join("charts").is_dir()).expect("its charts came along");
+    folder.join("charts/gateway-helm/charts/crds/crds/gatewayapi-crds.yaml").to_string_lossy().into_owned()
+}
+
+/// The authority that signs certificates of domains: Secret `domain-ca` of the operator's namespace.
+pub fn authority() -> serde_json::Value {
+    let key = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    serde_json::json!({
+        "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "domain-ca", "namespace": "paddock-system"},
+        "stringData": {"tls.crt": params.self_signed(&key).unwrap().pem(), "tls.key": key.serialize_pem()}
+    })
 }

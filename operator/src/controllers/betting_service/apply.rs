@@ -11,7 +11,7 @@ use crate::fault::{Category, Fault, category_of};
 use crate::kube::compare::{compare, normalise};
 use crate::kube::fields::manager;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
-use crate::rollout::rolling::{Plan, Size};
+use crate::rollout::rolling::{Phase, Plan, Size};
 use kube::Api;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use paddock_crds::labels;
@@ -93,7 +93,7 @@ pub async fn apply_plan(
         }
     }
     apply_route(ctx, service, found).await?;
-    prune_ended(ctx, service, seen, plan, autoscalers).await
+    prune_ended(ctx, service, seen, found, plan, autoscalers).await
 }
 
 /// The route, or none. It is written after the first size, so that it never points to a Service that has not been made.
@@ -114,6 +114,7 @@ async fn prune_ended(
     ctx: &Ctx,
     service: &Service,
     seen: &Observation,
+    found: &Found,
     plan: &Plan,
     mut keep: BTreeSet<ObjectKey>,
 ) -> Result<(), Fault> {
@@ -124,6 +125,9 @@ async fn prune_ended(
         if plan.sizes.get(hash).is_some_and(|size| *size != Size::Zero) {
             keep.insert(key(service, ChildKind::PodDisruptionBudget, hash));
         }
+    }
+    if !matches!(plan.phase, Phase::Settled | Phase::Suspended) {
+        keep.extend(unrecorded(service, seen, found));
     }
     prune(ctx, &OF_A_REVISION, Some(&service.namespace), &service.selector(), &keep).await?;
     let has_service = !service.spec.spec.ports.is_empty();
@@ -142,6 +146,16 @@ async fn prune_ended(
         .collect();
     prune(ctx, &[ChildKind::Job], Some(&service.namespace), &jobs, &keep).await?;
     Ok(())
+}
+
+/// What belongs to Deployments whose record is lost: they may be what serves, and go when the target does (rule R1).
+fn unrecorded(service: &Service, seen: &Observation, found: &Found) -> Vec<ObjectKey> {
+    let revisions = found.deployments.iter().filter_map(|live| live.metadata.labels.as_ref()?.get(labels::REVISION));
+    let kinds = [ChildKind::Deployment, ChildKind::ConfigMap, ChildKind::PodDisruptionBudget];
+    revisions
+        .filter(|hash| !seen.records.contains_key(*hash))
+        .flat_map(|hash| kinds.map(|kind| key(service, kind, hash)))
+        .collect()
 }
 
 fn key(service: &Service, kind: ChildKind, hash: &str) -> ObjectKey {

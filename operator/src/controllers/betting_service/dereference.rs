@@ -5,6 +5,7 @@ use super::build::front::LISTENER_SET;
 use super::build::migration::MIGRATES;
 use super::build::revision::Record;
 use super::build::selector;
+use super::status::CLAIMS_BOUND;
 use super::validate::EnvironmentFacts;
 use crate::fault::Fault;
 use crate::kube::{Cache, ChildKind};
@@ -42,6 +43,9 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
     let namespace = object.metadata.namespace.as_deref();
     let children = |kind| cache.children(kind, namespace, &selector(name));
     let spec = &object.spec.spec;
+    // A process that just began lists the Secrets of a namespace when it has looked at its Tenant. Until then what was told holds.
+    let listed = cache.secrets_ready(namespace.unwrap_or_default());
+    let assumed = !listed && told_bound(object);
     let mut found = Found {
         facts: facts(cache, namespace.unwrap_or_default())?,
         records: children(ChildKind::ControllerRevision).iter().filter_map(|it| Record::read(it)).collect(),
@@ -61,11 +65,18 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
             secrets.push(binding_secret(&claim, MIGRATE));
         }
         for secret in secrets {
-            let exists = cache.secret(namespace.unwrap_or_default(), &secret).is_some();
+            let exists = assumed || cache.secret(namespace.unwrap_or_default(), &secret).is_some();
             found.bindings.insert(secret, exists);
         }
     }
     Ok(found)
+}
+
+/// Whether the status says of the present spec that every claim has published its binding.
+fn told_bound(object: &BettingService) -> bool {
+    let conditions = object.status.iter().flat_map(|status| &status.conditions);
+    let mut bound = conditions.filter(|condition| condition.type_ == CLAIMS_BOUND && condition.status == "True");
+    bound.any(|condition| condition.observed_generation == object.metadata.generation)
 }
 
 fn jobs(cache: &Cache, namespace: Option<&str>, service: &str, component: &str) -> Vec<Arc<DynamicObject>> {
@@ -87,4 +98,35 @@ fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fau
              apply the Tenant again or delete this service"
         ))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::build::fixtures::{betting_service, tenant};
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn before_secrets_are_listed_what_was_told_of_bindings_holds() {
+        let cache = Cache::new();
+        cache.observe(tenant());
+        let needs = json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]});
+        let mut service = betting_service(needs);
+        service.metadata.generation = Some(2);
+        let mut exists = |generation: i64| {
+            let status = json!({"conditions": [{
+                "type": "ClaimsBound", "status": "True", "reason": "Bound", "message": "", "observedGeneration": generation,
+                "lastTransitionTime": "2026-01-01T00:00:00Z"
+            }]});
+            service.status = Some(serde_json::from_value(status).unwrap());
+            let found = dereference(&cache, &service).unwrap();
+            found.bindings.into_values().collect::<Vec<_>>()
+        };
+        assert_eq!((exists(2), exists(1)), (vec![true], vec![false]));
+        cache.observe_child(ChildKind::Secret, serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x", "namespace": "acme-prod", "labels": {"app.kubernetes.io/managed-by": "paddock"}}
+        })).unwrap());
+        cache.set_ready();
+        assert_eq!(exists(2), [false], "listed, and not there");
+    }
 }

@@ -14,7 +14,8 @@ use paddock_crds::v1alpha1::{BettingServiceStatus, RevisionRecord};
 const HISTORY: usize = 10;
 /// Conditions of this kind.
 const AVAILABLE: &str = "Available";
-const CLAIMS_BOUND: &str = "ClaimsBound";
+/// Condition: every claim has published its binding.
+pub const CLAIMS_BOUND: &str = "ClaimsBound";
 const MIGRATIONS_APPLIED: &str = "MigrationsApplied";
 
 /// The status after a step.

@@ -81,7 +81,7 @@ pub async fn apply_all<'a>(
 }
 
 /// Gives up claims on hosts that `environments` do not want: before new ones are taken, so that a host can move within a Tenant.
-pub async fn free_domains(
+async fn free_domains(
     ctx: &Ctx,
     around: &Surroundings,
     tenant: &str,
@@ -102,23 +102,16 @@ pub async fn free_domains(
 /// Ends workloads and routes of environments that left the spec. Their namespaces, policies and database claims stay.
 async fn prune_removed(ctx: &Ctx, tenant: &str, environments: &[Environment]) -> Result<(), Fault> {
     let selector = [(labels::TENANT, tenant), (labels::NAME, super::build::OWNED_NAME)];
+    let nothing = BTreeSet::new();
     for namespace in ctx.cache.children(ChildKind::Namespace, None, &selector) {
         let found = namespace.metadata.labels.as_ref().and_then(|l| l.get(labels::ENVIRONMENT));
         let (Some(environment), Some(name)) = (found, namespace.metadata.name.as_deref()) else { continue };
         if !environments.iter().any(|e| e.name == *environment) {
-            end_workloads(ctx, tenant, Some(name)).await?;
+            prune(ctx, &[ChildKind::BettingService], Some(name), &[(labels::TENANT, tenant)], &nothing).await?;
+            prune(ctx, &[ChildKind::HTTPRoute, ChildKind::ListenerSet], Some(name), &selector, &nothing).await?;
         }
     }
     Ok(())
-}
-
-/// Deletes the services and routes that the Tenant controller made, in one namespace or in all; says how many.
-pub async fn end_workloads(ctx: &Ctx, tenant: &str, namespace: Option<&str>) -> Result<usize, Fault> {
-    let nothing = BTreeSet::new();
-    let services = prune(ctx, &[ChildKind::BettingService], namespace, &[(labels::TENANT, tenant)], &nothing).await?;
-    let owned = [(labels::TENANT, tenant), (labels::NAME, super::build::OWNED_NAME)];
-    let routes = prune(ctx, &[ChildKind::HTTPRoute, ChildKind::ListenerSet], namespace, &owned, &nothing).await?;
-    Ok(services + routes)
 }
 
 async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], checked: Checked<'a>) -> Applied<'a> {
