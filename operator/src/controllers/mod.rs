@@ -14,6 +14,7 @@ pub use crate::fault::{Category, Fault};
 pub use run::{States, run};
 
 use crate::{
+    issuer::Issuer,
     kube::{Cache, Conditions, Events, cache::Typed, write_status},
     leader::Leadership,
     metrics::Metrics,
@@ -41,6 +42,8 @@ pub struct Ctx {
     pub metrics: Arc<Metrics>,
     /// `leader.fence()?` before any write outside the apiserver; the functions of [`crate::kube`] ask it themselves.
     pub leader: Leadership,
+    /// The issuer of ServiceAccount tokens, for the environments.
+    pub issuer: Issuer,
     /// What the controllers do, for `/debug/state`.
     pub states: States,
 }
@@ -61,6 +64,7 @@ impl Ctx {
             cache,
             metrics,
             leader: Leadership::alone(1),
+            issuer: Issuer::default(),
             states: States::default(),
         })
     }
@@ -115,9 +119,10 @@ pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToke
     Ok(())
 }
 
-/// Starts every controller. Each ends after `stop`, when its running reconciles are through.
+/// Starts every controller and what they wait for. Each ends after `stop`, when its running reconciles are through.
 fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
     let mut controllers = JoinSet::new();
+    controllers.spawn(ctx.issuer.clone().follow(ctx.client.clone(), stop.clone()));
     controllers.spawn(tenant::start(ctx.clone(), stop.clone()));
     controllers.spawn(release::start(ctx.clone(), stop.clone()));
     controllers.spawn(betting_service::start(ctx.clone(), stop.clone()));

@@ -1,6 +1,7 @@
 //! From a BettingService and the facts of its environment to a service that can be built. Pure.
 
 use crate::fault::{Category, Fault};
+use crate::kube::cache::is_ours;
 use crate::rollout::revision::{EnvironmentValues, claim_name};
 use crate::rollout::rolling::Bounds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -114,11 +115,18 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
     };
     let spec = &object.spec.spec;
     let outside = facts.is_none();
-    if outside && (!spec.needs.is_empty() || spec.market_book) {
+    if outside && (!spec.needs.is_empty() || !spec.calls.is_empty() || spec.market_book) {
         return Err(Fault::invalid_spec(format!(
-            "namespace {namespace} is no environment of a Tenant: needs and marketBook exist only in environments; \
+            "namespace {namespace} is no environment of a Tenant: needs, calls and marketBook exist only in environments; \
              remove them or run the service in an environment's namespace"
         )));
+    }
+    // The called service knows its caller by name: a tenant's own service could take the name of a component that the
+    // environment does not run.
+    if !spec.calls.is_empty() && !is_ours(&object.metadata) {
+        return Err(Fault::invalid_spec(
+            "spec.calls: only components of a Release call others; remove it, or bring the service with the environment's Release",
+        ));
     }
     if facts.as_ref().is_some_and(|facts| facts.class == EnvironmentClass::Production)
         && !spec.image.contains("@sha256:")
@@ -278,6 +286,7 @@ mod tests {
                 json!({"needs": [{"name": "a", "engine": "Kafka", "claim": "x"}, {"name": "b", "engine": "Kafka", "claim": "x"}]}),
                 ["the claim x", "join them"],
             ),
+            (json!({"calls": ["account"]}), ["spec.calls", "components of a Release"]),
             (json!({"drain": {"period": "9999h"}}), ["spec.drain.period", "write for example"]),
             (
                 json!({"migrations": {"need": "db", "expand": {"command": ["m"]}}}),
@@ -305,5 +314,6 @@ mod tests {
         assert_eq!((service.values.class.as_str(), service.in_environment()), ("NonProduction", false));
         let needs = json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]});
         assert!(validate(&betting_service(needs), None).is_err());
+        assert!(validate(&betting_service(json!({"calls": ["account"]})), None).unwrap_err().message.contains("calls"));
     }
 }
