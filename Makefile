@@ -22,7 +22,7 @@ demo-down: ## ends the demo's cluster and leaves nothing behind
 	@$(BIN)/paddock-cluster down --name demo
 
 .PHONY: test
-test: build test-local test-cluster ## everything that must hold; what .ci/run runs (`make lint` beside it)
+test: build lint test-local test-cluster ## everything that must hold; what .ci/run runs
 
 .PHONY: build
 build: ## every library, binary and test, once
@@ -30,7 +30,8 @@ build: ## every library, binary and test, once
 	@$(CARGO) build --workspace --all-targets
 
 .PHONY: lint
-lint: ## formatting and clippy
+lint: ## formatting and clippy; a warning fails
+	@e2e/demo/preflight.sh
 	@$(CARGO) fmt --all --check
 	@$(CARGO) clippy --workspace --all-targets -- -D warnings
 

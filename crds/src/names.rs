@@ -20,3 +20,12 @@ pub fn namespace(tenant: &str, environment: &str) -> String {
 pub fn split_namespace(namespace: &str) -> Option<(&str, &str)> {
     namespace.rsplit_once('-').filter(|(tenant, environment)| !tenant.is_empty() && !environment.is_empty())
 }
+
+/// The Secret with which a DatabaseClaim binds a role.
+///
+/// ```
+/// assert_eq!(paddock_crds::names::binding_secret("rates-db", "rates"), "rates-db-rates");
+/// ```
+pub fn binding_secret(claim: &str, role: &str) -> String {
+    format!("{claim}-{role}")
+}

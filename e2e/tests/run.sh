@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # One cluster for the whole run: up, every end-to-end test in it, down. Arguments go to the test program: e2e/tests/run.sh places_a_bet
+# With CLUSTER=current the person's own cluster is used as it is and left as it is (README, 'Your own cluster').
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 name=${PADDOCK_TEST_CLUSTER:-test}

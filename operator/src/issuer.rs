@@ -1,6 +1,6 @@
 //! The cluster's issuer of ServiceAccount tokens, followed: with its keys services check each other's tokens, without asking anybody.
 //!
-//! The apiserver has no watch for it. It is asked at start and then about every hour, once for all environments; what was learnt
+//! The apiserver has no watch for it. It is asked at start and then every five minutes or so, once for all environments; what was learnt
 //! is never given up for an answer that fails or holds no key.
 
 use futures::stream::{BoxStream, StreamExt as _};
@@ -19,12 +19,10 @@ pub const TOKEN_ISSUER: &str = "token-issuer";
 pub const DISCOVERY: &str = "/.well-known/openid-configuration";
 /// Where the apiserver has the issuer's keys.
 pub const KEYS: &str = "/openid/v1/jwks";
-/// Between two questions.
-const PERIOD: Duration = Duration::from_hours(1);
-/// First wait after a question that failed.
+/// Between two questions. Until the next one, tokens that a new key signed are refused everywhere.
+const PERIOD: Duration = Duration::from_mins(5);
+/// First wait after a question that failed; later ones double up to the period.
 const FIRST: Duration = Duration::from_secs(1);
-/// Longest wait after a question that failed.
-const LONGEST: Duration = Duration::from_mins(5);
 /// What of a key is published: its public half and how to use it.
 const MEMBERS: [&str; 9] = ["kty", "kid", "use", "alg", "n", "e", "crv", "x", "y"];
 
@@ -118,9 +116,13 @@ impl Issuer {
 
     /// Asks until `stop`.
     pub async fn follow(self, client: Client, stop: CancellationToken) {
+        stop.run_until_cancelled(self.ask_for_ever(&client)).await;
+    }
+
+    async fn ask_for_ever(&self, client: &Client) {
         let mut failures = 0_u32;
         loop {
-            let wait = match self.ask(&client).await {
+            let wait = match self.ask(client).await {
                 Ok(()) => {
                     failures = 0;
                     PERIOD
@@ -130,13 +132,14 @@ impl Issuer {
                         error = &error as &dyn std::error::Error,
                         "the token issuer's keys stay as they were"
                     );
-                    failures += 1;
-                    FIRST.saturating_mul(1 << (failures - 1).min(9)).min(LONGEST)
+                    let wait = FIRST.saturating_mul(1 << failures.min(10)).min(PERIOD);
+                    failures = failures.saturating_add(1);
+                    wait
                 }
             };
             // Never sooner, so that many operators do not ask at the same moment.
             let wait = wait + wait.mul_f64(rand::random::<f64>() / 5.0);
-            tokio::select! { () = tokio::time::sleep(wait) => {}, () = stop.cancelled() => return }
+            tokio::time::sleep(wait).await;
         }
     }
 }

@@ -1,11 +1,19 @@
 //! Logs as JSON with a filter that can be changed at run time, and traces by OTLP if asked for.
 
+mod traces;
+
 use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
-use opentelemetry_otlp::WithExportConfig as _;
-use opentelemetry_sdk::{Resource, trace::SdkTracerProvider};
-use std::sync::Arc;
-use tracing_subscriber::{EnvFilter, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _};
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use std::{sync::Arc, time::Duration};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, Registry, layer::SubscriberExt as _, reload, util::SubscriberInitExt as _,
+};
+
+/// How long the end of the process waits for the collector to take the last traces.
+const FLUSH: Duration = Duration::from_secs(3);
+/// The exporter's own lines come with every batch that fails; [`traces`] says it once.
+const QUIET: &str = "opentelemetry-otlp=off";
 
 /// Handle on the process's telemetry.
 #[derive(Clone)]
@@ -21,15 +29,20 @@ impl Telemetry {
     /// A filter or endpoint that cannot be read, or telemetry that is installed already.
     pub fn install(filter: &str, otlp_endpoint: Option<&str>) -> anyhow::Result<Self> {
         let (filter, handle) = reload::Layer::new(parse(filter)?);
-        let traces = otlp_endpoint.map(exporter).transpose()?;
-        let spans = traces
-            .as_ref()
-            .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("paddock-operator")));
         let lines =
             tracing_subscriber::fmt::layer().json().flatten_event(true).with_current_span(true).with_span_list(false);
+        let traces = otlp_endpoint.map(traces::provider).transpose()?;
+        let spans = traces.as_ref().map(|provider| {
+            tracing_opentelemetry::layer()
+                .with_tracer(provider.tracer("paddock-operator"))
+                .with_location(false)
+                .with_threads(false)
+                .with_target(false)
+                .with_tracked_inactivity(false)
+                .with_filter(traces::ours())
+        });
         tracing_subscriber::registry()
-            .with(filter)
-            .with(lines)
+            .with(lines.with_filter(filter))
             .with(spans)
             .try_init()
             .context("telemetry is installed already")?;
@@ -55,24 +68,15 @@ impl Telemetry {
 
     /// Sends the spans that are still here. At the end of the process.
     pub fn flush(&self) {
-        if let Some(Err(error)) = self.traces.as_ref().map(|traces| traces.shutdown()) {
+        if let Some(Err(error)) = self.traces.as_ref().map(|traces| traces.shutdown_with_timeout(FLUSH)) {
             tracing::warn!(%error, "the last traces were not sent");
         }
     }
 }
 
 fn parse(filter: &str) -> anyhow::Result<EnvFilter> {
-    EnvFilter::try_new(filter)
+    EnvFilter::try_new(format!("{QUIET},{filter}"))
         .with_context(|| format!("`{filter}` is no log filter: write info, debug, info,kube=debug"))
-}
-
-fn exporter(endpoint: &str) -> anyhow::Result<SdkTracerProvider> {
-    let address = format!("{}/v1/traces", endpoint.trim_end_matches('/'));
-    let exporter = opentelemetry_otlp::SpanExporter::builder().with_http().with_endpoint(address).build().context(
-        "the OTLP endpoint cannot be used: give the address of an OTLP/HTTP collector, such as http://collector:4318",
-    )?;
-    let resource = Resource::builder().with_service_name("paddock-operator").build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
 }
 
 #[cfg(test)]

@@ -9,7 +9,7 @@
     reason = "a test: its failure is the message"
 )]
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::apiserver::Apiserver;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Market};
@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
-const PATIENCE: Duration = Duration::from_secs(120);
+const PATIENCE: Duration = Duration::from_mins(2);
 
 struct World {
     server: Apiserver,
@@ -118,20 +118,15 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, poll).await {
-            Ok(status) => status,
-            Err(_) => {
-                let all = self
-                    .server
-                    .kubectl(&["get", "all,bsvc,dbc,controllerrevision", "-n", NAMESPACE, "-o", "wide"])
-                    .await;
-                panic!(
-                    "{name} never was {what}: {:#}\n{}",
-                    json!(self.services().get(name).await.unwrap().status),
-                    all.unwrap()
-                );
-            }
+        if let Ok(status) = tokio::time::timeout(PATIENCE, poll).await {
+            return status;
         }
+        let all = self.server.kubectl(&["get", "all,bsvc,dbc,controllerrevision", "-n", NAMESPACE, "-o", "wide"]).await;
+        panic!(
+            "{name} never was {what}: {:#}\n{}",
+            json!(self.services().get(name).await.unwrap().status),
+            all.unwrap()
+        )
     }
 
     async fn settled(&self, name: &str) -> Value {
@@ -145,7 +140,7 @@ impl World {
 
     /// Writes so far: applies that changed something, and statuses.
     fn writes(&self) -> u64 {
-        let applies = ["created", "configured", "drift_removed", "unsettled", "failed"];
+        let results = ["created", "configured", "drift_removed", "unsettled", "failed"];
         let kinds = [
             "ConfigMap",
             "Service",
@@ -159,7 +154,7 @@ impl World {
         let applied: u64 = kinds
             .iter()
             .flat_map(|kind| {
-                applies.iter().map(move |result| self.ctx.metrics.applies.with_label_values(&[kind, result]).get())
+                results.iter().map(move |result| self.ctx.metrics.applies.with_label_values(&[kind, result]).get())
             })
             .sum();
         let written: u64 = ["BettingService", "Market"]
@@ -207,7 +202,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     world.service("rates", json!({"config": {"LOG_LEVEL": "debug"}, "version": "2.0"})).await;
     let watch = async {
         loop {
-            let pods = world.api(ChildKind::Deployment).list(&Default::default()).await.unwrap();
+            let pods = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
             let ready: i64 =
                 pods.items.iter().filter_map(|it| it.data.pointer("/status/readyReplicas")?.as_i64()).sum();
             assert!(ready >= 2, "{ready} pods serve");
@@ -317,7 +312,10 @@ async fn calls(world: &World) {
     let status = world.until("settlement", "refused", |status| condition(status, "Stalled") == "True").await;
     assert_eq!(reason(&status, "Ready"), "InvalidSpec");
     assert!(status.to_string().contains("components of a Release"), "{status}");
-    world.labelled("settlement", json!({"app.kubernetes.io/managed-by": "paddock"}), calls).await;
+    let made = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
+    });
+    world.labelled("settlement", made, calls).await;
     let status = world.settled("settlement").await;
     let name = format!("settlement-{}", status["revision"].as_str().unwrap());
     let deployment = world.api(ChildKind::Deployment).get(&name).await.unwrap();
@@ -377,7 +375,7 @@ async fn claims_and_migrations(world: &World) {
     // The migration ends before the first pod starts.
     let done = world.settled("account").await;
     assert_eq!(condition(&done, "MigrationsApplied"), "True");
-    let jobs = world.api(ChildKind::Job).list(&Default::default()).await.unwrap();
+    let jobs = world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap();
     assert_eq!(jobs.items.len(), 1);
     let name = jobs.items[0].name_any();
     let started = format!("account-{}", done["revision"].as_str().unwrap());
@@ -388,7 +386,7 @@ async fn claims_and_migrations(world: &World) {
     // The record outlives the Job: it is not run again.
     world.server.kubectl(&["delete", "job", &name, "-n", NAMESPACE, "--wait=true"]).await.unwrap();
     quiet(world).await;
-    assert_eq!(world.api(ChildKind::Job).list(&Default::default()).await.unwrap().items.len(), 0);
+    assert_eq!(world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items.len(), 0);
     world.settled("account").await;
 }
 

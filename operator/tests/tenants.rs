@@ -11,7 +11,7 @@
 use axum::Router;
 use axum::body::Body;
 use axum::routing::get;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::Progress;
 use paddock_cluster::apiserver::Apiserver;
@@ -28,7 +28,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGE: &str = "r.example/p@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 const KINDS: [ChildKind; 10] = [
     ChildKind::Namespace,
@@ -108,8 +108,14 @@ impl World {
     }
 
     async fn names(&self, kind: ChildKind, namespace: &str) -> Vec<String> {
-        let mut names: Vec<String> =
-            self.api(kind, namespace).list(&Default::default()).await.unwrap().iter().map(|o| o.name_any()).collect();
+        let mut names: Vec<String> = self
+            .api(kind, namespace)
+            .list(&ListParams::default())
+            .await
+            .unwrap()
+            .iter()
+            .map(kube::ResourceExt::name_any)
+            .collect();
         names.sort();
         names
     }
@@ -127,10 +133,10 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, poll).await {
-            Ok(status) => status,
-            Err(_) => panic!("{name} never was {what}: {:#}", json!(tenants.get(name).await.unwrap().status)),
+        if let Ok(status) = tokio::time::timeout(PATIENCE, poll).await {
+            return status;
         }
+        panic!("{name} never was {what}: {:#}", json!(tenants.get(name).await.unwrap().status))
     }
 
     async fn eventually(&self, what: &str, holds: impl AsyncFn() -> bool) {
@@ -145,7 +151,7 @@ impl World {
     /// Says what the services controller says of services that run.
     async fn services_run(&self, namespace: &str) {
         let services: Api<BettingService> = Api::namespaced(self.client.clone(), namespace);
-        for service in services.list(&Default::default()).await.unwrap() {
+        for service in services.list(&ListParams::default()).await.unwrap() {
             let status = json!({"status": {
                 "observedGeneration": service.metadata.generation, "revision": "a", "stableRevision": "a",
                 "stableVersion": service.spec.version,
@@ -158,7 +164,7 @@ impl World {
     /// Says what the Gateway's controller says of listeners that it serves.
     async fn gateway_serves(&self, namespace: &str) {
         let sets = self.api(ChildKind::ListenerSet, namespace);
-        for set in sets.list(&Default::default()).await.unwrap() {
+        for set in sets.list(&ListParams::default()).await.unwrap() {
             let condition = |type_: &str| json!({"type": type_, "status": "True", "reason": type_, "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z", "observedGeneration": set.metadata.generation});
             let status = json!({"status": {"conditions": [condition("Accepted"), condition("Programmed")]}});
             sets.patch_status(&set.name_any(), &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
@@ -395,7 +401,7 @@ async fn tenants_get_environments_and_give_them_back() {
     world
         .eventually("one service of r2", async || {
             let services: Api<BettingService> = Api::namespaced(world.client.clone(), "acme-prod");
-            let all = services.list(&Default::default()).await.unwrap();
+            let all = services.list(&ListParams::default()).await.unwrap();
             all.items.len() == 1 && all.items[0].spec.version == "2.0"
         })
         .await;

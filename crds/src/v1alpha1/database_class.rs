@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use strum::{Display, IntoStaticStr};
 
 /// A DatabaseClass names the servers on which claims of one engine and one environment class are provisioned. Its administrator
 /// Secrets live in the operator's namespace.
@@ -99,9 +100,7 @@ pub struct ServerNetwork {
 }
 
 /// How a server's certificate is checked.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr)]
 pub enum TlsMode {
     /// Chain and host name.
     VerifyFull,

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::{Display, IntoStaticStr};
 
 /// A Market is a standing rule for one sport and market type: what is offered, at which margin, with which limits. A market of
 /// the feed without an Open rule is not offered. The narrowest selector wins.
@@ -68,18 +69,7 @@ pub struct MarketSpec {
 
 /// Phase of an event.
 #[derive(
-    Serialize,
-    Deserialize,
-    JsonSchema,
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::IntoStaticStr,
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr,
 )]
 pub enum Phase {
     /// Before the start.
@@ -109,9 +99,7 @@ pub struct MarketSelector {
 }
 
 /// How margin is put on fair probabilities.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, Display, IntoStaticStr)]
 pub enum MarginMethod {
     /// Every price shrinks by the same factor.
     Multiplicative,
@@ -126,9 +114,7 @@ pub enum MarginMethod {
 }
 
 /// Ladder of prices.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Display, IntoStaticStr)]
 pub enum Ladder {
     /// 1.01 to 1000 in the ticks that exchanges use.
     #[default]
@@ -210,9 +196,7 @@ pub struct Geography {
 }
 
 /// State of a rule.
-#[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, strum::Display, strum::IntoStaticStr,
-)]
+#[derive(Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, Default, PartialEq, Eq, Display, IntoStaticStr)]
 pub enum MarketState {
     /// Offered.
     #[default]

@@ -6,6 +6,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use strum::{Display, IntoStaticStr};
 
 /// A Tenant is a betting brand. The operator gives each of its environments a namespace `<tenant>-<environment>` with quota,
 /// limits, network isolation and roles, its domains on the Gateway, and one BettingService per component of the environment's Release.
@@ -77,18 +78,7 @@ pub struct Licence {
 
 /// What an owner may do. Each role includes the ones before it.
 #[derive(
-    Serialize,
-    Deserialize,
-    JsonSchema,
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::IntoStaticStr,
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr,
 )]
 pub enum OwnerRole {
     /// Reads everything but Secrets.
@@ -101,18 +91,7 @@ pub enum OwnerRole {
 
 /// Kind of subject that an owner is.
 #[derive(
-    Serialize,
-    Deserialize,
-    JsonSchema,
-    Clone,
-    Copy,
-    Debug,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::IntoStaticStr,
+    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr,
 )]
 pub enum OwnerKind {
     /// A group as the cluster's authenticator names it.

@@ -2,10 +2,14 @@
 
 use crate::report::{Report, shown};
 use anyhow::{Context as _, Result};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, Patch, PatchParams, WatchParams};
 use paddock_cluster::Progress;
 use paddock_demo::bettor::{Bettor, receive};
 use paddock_demo::{Installation, play};
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -17,6 +21,11 @@ pub async fn run(report: &mut Report, bettors: usize, seconds: u64) -> Result<()
     let brand = installation.brand("acme.localhost")?;
     play::answers(&brand).await?;
 
+    report.version(format!("Kubernetes {}", installation.client.apiserver_version().await?.git_version));
+    let psql = ["psql", "-h", "/tmp", "-U", "postgres", "-Atc", "show server_version"];
+    report.version(format!("PostgreSQL {}", in_pod(&installation, "pg-prod-0", &psql).await?.trim()));
+    report.version(format!("Kafka {}", kafka(&installation, &["kafka.Kafka", "--version"]).await?.trim()));
+
     let before = pgbench(&installation, bettors).await?;
     let (rate, accepted, refused, latencies) = bets(&installation, bettors, seconds).await?;
     let after = pgbench(&installation, bettors).await?;
@@ -25,11 +34,16 @@ pub async fn run(report: &mut Report, bettors: usize, seconds: u64) -> Result<()
         format!("{rate} bets/s accepted ({accepted} accepted, {refused} refused), {}", shown(latencies)),
         format!("pgbench TPC-B on the same server, {bettors} clients: {before} tps before, {after} tps after"),
     );
-    report.row("price change at the feed → WebSocket client", shown(prices(&installation, seconds).await?), "-");
     report.row(
-        "kubectl apply of a suspended Market → first refused bet",
-        shown(suspensions(&installation).await?),
-        "-",
+        "price change at the feed → WebSocket client (two topics and two services between)",
+        shown(prices(&installation, seconds).await?),
+        format!("one topic of the same broker, there and back: {}", one_topic(&installation).await?),
+    );
+    let suspended = shown(suspensions(&installation).await?);
+    report.row(
+        "patch of a suspended Market → answer of the first refused bet",
+        suspended,
+        format!("patch of a ConfigMap → a bare watch shows it: {}", shown(bare_watch(&installation).await?)),
     );
     Ok(())
 }
@@ -78,24 +92,58 @@ async fn bets(installation: &Installation, bettors: usize, seconds: u64) -> Resu
     Ok((accepted / start.elapsed().as_secs().max(1), accepted, refused, latencies))
 }
 
+/// Runs a command in a pod of the database servers; what it printed.
+async fn in_pod(installation: &Installation, pod: &str, command: &[&str]) -> Result<String> {
+    let args = [["exec", "-n", paddock_cluster::DATABASES_NAMESPACE, pod, "--"].as_slice(), command].concat();
+    Ok(installation.cluster.kubectl_with_deadline(&args, Duration::from_mins(3)).await?)
+}
+
+/// Runs a program of Kafka's beside acme's broker, small enough for its pod.
+async fn kafka(installation: &Installation, args: &[&str]) -> Result<String> {
+    let java = ["/opt/java/bin/java", "-Xmx64m", "-cp", "/opt/kafka/libs/*"];
+    in_pod(installation, "kafka-prod-0", &[java.as_slice(), args].concat()).await
+}
+
 /// Transactions per second of pgbench's TPC-B on acme's server, in a database of its own.
 async fn pgbench(installation: &Installation, clients: usize) -> Result<String> {
     let script = format!(
         "cd /tmp; export PGHOST=/tmp PGUSER=postgres; B=/usr/lib/postgresql/15/bin; psql -qc 'create database bench' postgres 2>/dev/null; \
          $B/pgbench -i -s 5 -q bench >/dev/null 2>&1; $B/pgbench -n -c {clients} -j 2 -T 10 bench; psql -qc 'drop database bench' postgres"
     );
-    let output = installation
-        .cluster
-        .kubectl_with_deadline(
-            &["exec", "-n", paddock_cluster::DATABASES_NAMESPACE, "pg-prod-0", "--", "bash", "-c", &script],
-            Duration::from_mins(3),
-        )
-        .await?;
+    let output = in_pod(installation, "pg-prod-0", &["bash", "-c", &script]).await?;
     let line = output
         .lines()
         .find_map(|line| line.strip_prefix("tps = "))
         .with_context(|| format!("pgbench said: {output}"))?;
     Ok(line.split('.').next().unwrap_or(line).to_owned())
+}
+
+/// Kafka's own measure: a message to a topic of acme's broker and back, one at a time.
+async fn one_topic(installation: &Installation) -> Result<String> {
+    let args = ["org.apache.kafka.tools.EndToEndLatency", "localhost:9092", "bench-latency", "2000", "all", "300"];
+    let output = kafka(installation, &args).await?;
+    // "Percentiles: 50th = 1, 99th = 4, 99.9th = 9"
+    let line = output.lines().find(|line| line.contains("50th")).with_context(|| format!("Kafka said: {output}"))?;
+    Ok(format!("{} (ms, n=2000)", line.trim()))
+}
+
+/// The least that any reaction to a changed object costs: the API server's answer on a watch.
+async fn bare_watch(installation: &Installation) -> Result<Vec<Duration>> {
+    let maps: Api<ConfigMap> = Api::namespaced(installation.client.clone(), "default");
+    let map = |value: usize| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "bench-watch"}, "data": {"n": value.to_string()}});
+    let params = PatchParams::apply("bench");
+    let first = maps.patch("bench-watch", &params, &Patch::Apply(&map(0))).await?;
+    let only = WatchParams::default().fields("metadata.name=bench-watch");
+    let mut changes = maps.watch(&only, &first.resource_version().unwrap_or_default()).await?.boxed();
+    let mut samples = Vec::new();
+    for n in 1..=20 {
+        let start = Instant::now();
+        maps.patch("bench-watch", &params, &Patch::Apply(&map(n))).await?;
+        tokio::time::timeout(Duration::from_secs(10), changes.next()).await?.context("the watch ended")??;
+        samples.push(start.elapsed());
+    }
+    maps.delete("bench-watch", &DeleteParams::default()).await?;
+    Ok(samples)
 }
 
 /// Time from the feed's own timestamp of a price to its frame here; one clock, as all is on this machine.

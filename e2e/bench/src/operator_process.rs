@@ -26,7 +26,7 @@ impl OperatorProcess {
             .kill_on_drop(true)
             .spawn()?;
         let operator = Self { child, port };
-        paddock_demo::wait::until("the operator is ready", Duration::from_secs(60), || async {
+        paddock_demo::wait::until("the operator is ready", Duration::from_mins(1), || async {
             match reqwest::get(format!("http://127.0.0.1:{port}/readyz")).await {
                 Ok(answer) if answer.status().is_success() => Ok(()),
                 Ok(answer) => Err(answer.text().await.unwrap_or_default()),

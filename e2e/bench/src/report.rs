@@ -1,11 +1,13 @@
 //! The table: a figure, its yardstick, and the machine.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 /// What was measured.
 pub struct Report {
     machine: String,
+    versions: BTreeSet<String>,
     rows: Vec<(String, String, String)>,
 }
 
@@ -24,8 +26,14 @@ impl Report {
             .unwrap_or_default();
         Self {
             machine: format!("{cores} cores ({cpu}), {memory}; Paddock {}", env!("CARGO_PKG_VERSION")),
+            versions: BTreeSet::new(),
             rows: Vec::new(),
         }
+    }
+
+    /// Names a server and its version, once however often it is named.
+    pub fn version(&mut self, what: impl Into<String>) {
+        self.versions.insert(what.into());
     }
 
     /// Adds a figure and its yardstick.
@@ -36,7 +44,8 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(out, "\n{}\n", self.machine)?;
+        writeln!(out, "\n{}", self.machine)?;
+        writeln!(out, "{}\n", self.versions.iter().map(String::as_str).collect::<Vec<_>>().join(", "))?;
         writeln!(out, "| figure | measured | yardstick of the same run |\n| --- | --- | --- |")?;
         for (what, figure, yardstick) in &self.rows {
             writeln!(out, "| {what} | {figure} | {yardstick} |")?;

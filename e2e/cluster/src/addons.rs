@@ -5,7 +5,7 @@ use std::time::Duration;
 use data_encoding::BASE64URL_NOPAD;
 
 use crate::{
-    cluster::Cluster,
+    access::Access,
     error::{Error, Result},
     image::{Recipe, build},
 };
@@ -47,14 +47,16 @@ impl DatabaseServer {
     }
 }
 
-impl Cluster {
+impl Access {
     /// Installs or updates the servers and waits until all are ready. Data, passwords and certificates are kept.
     pub async fn addon_databases(&self) -> Result<()> {
         let progress = self.progress();
         let postgresql = progress.step("image PostgreSQL", build(Recipe::Postgresql)).await?;
         let kafka = progress.step("image Kafka", build(Recipe::Kafka)).await?;
-        let images = [postgresql.clone(), kafka.clone()];
-        progress.step("load the database images", self.load(&images)).await?;
+        let images = progress.step("load the database images", self.load(&[postgresql, kafka])).await?;
+        let [postgresql, kafka] = images.as_slice() else {
+            return Err(Error::State("two images were loaded, and not two came back".into()));
+        };
         progress
             .step("databases and brokers", async {
                 self.apply(NAMESPACE).await?;

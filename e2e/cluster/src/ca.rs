@@ -74,8 +74,8 @@ impl CertificateAuthority {
         &self.certificate
     }
 
-    /// The authority's private key, PEM. The control plane signs with it.
-    pub(crate) fn key_pem(&self) -> &str {
+    /// The authority's private key, PEM: for what signs in its name (the control plane, the operator for domains).
+    pub fn key_pem(&self) -> &str {
         &self.key
     }
 

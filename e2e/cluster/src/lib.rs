@@ -31,7 +31,7 @@ pub mod tools;
 
 use std::path::PathBuf;
 
-pub use access::{Access, wants_current};
+pub use access::{Access, OwnCluster, wants_current};
 pub use addons::{DATABASES_NAMESPACE, DatabaseServer, KAFKA_SERVERS, POSTGRESQL_SERVERS};
 pub use cluster::{COMPONENTS, Cluster, ComponentState, DEFAULT_NAME, Options, Ports};
 pub use command::Run;

@@ -120,8 +120,7 @@ async fn run(action: Action) -> Result<()> {
         Action::Status => status(),
         Action::Load { cluster, archives } => {
             let archives: Vec<_> = archives.iter().map(|file| Archive::open(file)).collect::<Result<_>>()?;
-            existing(&cluster.name)?.load(&archives).await?;
-            print_images(&archives)
+            print_images(&existing(&cluster.name).await?.load(&archives).await?)
         }
         Action::Kubectl { cluster, args } => replace_by(&cluster.name, Set::Kubernetes, "kubectl", &args),
         Action::Helm { cluster, args } => replace_by(&cluster.name, Set::Etcd, "helm", &args),
@@ -134,7 +133,8 @@ async fn run(action: Action) -> Result<()> {
                 images.push(progress.step(&format!("image {recipe:?}").to_lowercase(), build(recipe)).await?);
             }
             if let Some(name) = load {
-                progress.step(&format!("load into {name}"), existing(&name)?.load(&images)).await?;
+                let access = existing(&name).await?;
+                images = progress.step(&format!("load into {name}"), access.load(&images)).await?;
             }
             print_images(&images)
         }
@@ -144,14 +144,13 @@ async fn run(action: Action) -> Result<()> {
 }
 
 async fn up(name: &str, databases: bool, progress: Progress) -> Result<()> {
-    match Access::from_env(name, &Options { progress }).await? {
-        Access::Current => Ok(()),
-        Access::Local(cluster) => {
-            if databases {
-                cluster.addon_databases().await?;
-            }
-            print(&environment(&cluster))
-        }
+    let access = Access::from_env(name, &Options { progress }).await?;
+    if databases {
+        access.addon_databases().await?;
+    }
+    match access {
+        Access::Local(cluster) => print(&environment(&cluster)),
+        Access::Own(_) => Ok(()),
     }
 }
 
@@ -165,8 +164,11 @@ async fn down(name: &str, progress: Progress) -> Result<()> {
 }
 
 /// The named cluster, or that of `CLUSTER=current`.
-fn existing(name: &str) -> Result<Access> {
-    if paddock_cluster::wants_current()? { Ok(Access::Current) } else { Cluster::open(name).map(Access::Local) }
+async fn existing(name: &str) -> Result<Access> {
+    if paddock_cluster::wants_current()? {
+        return Access::from_env(name, &Options { progress: Progress::visible() }).await;
+    }
+    Cluster::open(name).map(Access::Local)
 }
 
 fn status() -> Result<()> {

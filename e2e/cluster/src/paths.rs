@@ -20,6 +20,11 @@ pub fn clusters() -> Result<PathBuf> {
     Ok(base("XDG_STATE_HOME", ".local/state")?.join("clusters"))
 }
 
+/// The folder that holds one folder per cluster of one's own: what the demo makes once for it.
+pub(crate) fn own_clusters() -> Result<PathBuf> {
+    Ok(base("XDG_STATE_HOME", ".local/state")?.join("own"))
+}
+
 fn base(variable: &str, below_home: &str) -> Result<PathBuf> {
     let set = env::var_os(variable).filter(|value| Path::new(value).is_absolute());
     let folder = match set {

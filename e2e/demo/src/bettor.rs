@@ -26,10 +26,10 @@ pub struct Brand {
 }
 
 impl Brand {
-    /// A brand behind the Gateway at `127.0.0.1:port`, trusting the CA in `ca_file`.
-    pub fn new(host: &str, port: u16, ca_file: &Path) -> Result<Self> {
+    /// A brand behind the Gateway at `address`, trusting the CA in `ca_file`.
+    pub fn new(host: &str, address: SocketAddr, ca_file: &Path) -> Result<Self> {
         let pem = std::fs::read(ca_file).with_context(|| format!("cannot read {}", ca_file.display()))?;
-        let address = SocketAddr::from(([127, 0, 0, 1], port));
+        let port = address.port();
         let client = Client::builder()
             .tls_certs_only([Certificate::from_pem(&pem)?])
             .resolve(host, address)
@@ -157,13 +157,19 @@ pub struct Selection {
 impl Bettor {
     /// Places a single bet under an idempotency key; answers status and body.
     pub async fn bet(&self, key: &str, stake: &str, selection: &Selection) -> Result<(StatusCode, Value)> {
-        let ticket = json!({
-            "currency": self.currency, "funds": "cash", "oddsChange": "any",
-            "bets": [{"type": "single", "stake": stake, "stakePer": "bet", "selections": [{
+        self.bet_on_each(key, stake, std::slice::from_ref(selection)).await
+    }
+
+    /// Places one ticket with a single bet on each selection.
+    pub async fn bet_on_each(&self, key: &str, stake: &str, selections: &[Selection]) -> Result<(StatusCode, Value)> {
+        let single = |selection: &Selection| {
+            json!({"type": "single", "stake": stake, "stakePer": "bet", "selections": [{
                 "eventId": selection.event, "marketId": selection.market, "specifiers": selection.specifiers,
                 "outcomeId": selection.outcome, "odds": selection.odds,
-            }]}],
-        });
+            }]})
+        };
+        let bets: Vec<Value> = selections.iter().map(single).collect();
+        let ticket = json!({"currency": self.currency, "funds": "cash", "oddsChange": "any", "bets": bets});
         self.brand.call(Method::POST, "/tickets", Some(&self.token), Some(key), Some(&ticket)).await
     }
 

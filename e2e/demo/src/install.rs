@@ -4,7 +4,7 @@ use crate::staff::StaffIssuer;
 use crate::{OPERATOR_NAMESPACE, wait};
 use anyhow::{Context as _, Result};
 use kube::api::{Api, Patch, PatchParams};
-use paddock_cluster::{Cluster, Options, Progress, image};
+use paddock_cluster::{Access, Options, Progress, image};
 use paddock_crds::v1alpha1::Tenant;
 use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ const RELEASES: [&str; 2] = ["platform-2026.11.1", "brand-2026.11.1"];
 /// A cluster with Paddock on it.
 pub struct Installation {
     /// The cluster.
-    pub cluster: Cluster,
+    pub cluster: Access,
     /// A client of its API server.
     pub client: kube::Client,
     /// Who signs tokens for staff.
@@ -34,15 +34,18 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// Brings up the cluster `name` with the operator installed by Helm and the database servers running; no tenant yet.
+    /// Brings up the local cluster `name` (or takes the one that `CLUSTER=current` means) with the operator installed by Helm and the database servers running; no tenant yet.
     pub async fn up(name: &str, progress: Progress) -> Result<Self> {
         let root = repository()?;
-        let cluster = Cluster::up(name, &Options { progress }).await?;
-        let client = client(&cluster).await?;
+        let cluster = Access::from_env(name, &Options { progress }).await?;
+        let client = kube::Client::try_from(cluster.client_config().await?)?;
         let staff = StaffIssuer::open_or_create(&staff_folder(&cluster)?)?;
         let operator = progress.step("image operator", image::build(image::Recipe::Operator)).await?;
         let platform = progress.step("image platform", image::build(image::Recipe::Platform)).await?;
-        progress.step("load the images", cluster.load(&[operator.clone(), platform.clone()])).await?;
+        let images = progress.step("load the images", cluster.load(&[operator, platform])).await?;
+        let [operator, platform] = images.as_slice() else {
+            anyhow::bail!("two images were loaded, and not two came back");
+        };
         cluster.addon_databases().await?;
         let installation = Self { cluster, client, staff, platform_image: platform.by_digest(), progress, root };
         installation.secrets().await?;
@@ -66,12 +69,10 @@ impl Installation {
             });
             self.cluster.apply(&copy.to_string()).await?;
         }
-        let folder = self.cluster.ca_file();
-        self.cluster.ca()?; // makes the files on first use
-        let key = folder.with_file_name("ca.key");
+        let ca = self.cluster.ca()?;
         let secret = json!({
             "apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": {"name": "paddock-domain-ca", "namespace": OPERATOR_NAMESPACE},
-            "stringData": {"tls.crt": std::fs::read_to_string(&folder)?, "tls.key": std::fs::read_to_string(&key)?},
+            "stringData": {"tls.crt": ca.certificate_pem(), "tls.key": ca.key_pem()},
         });
         self.cluster.apply(&secret.to_string()).await?;
         Ok(())
@@ -83,6 +84,8 @@ impl Installation {
             .helm(&["upgrade", "--install", "paddock-crds", &chart("paddock-crds"), "-n", OPERATOR_NAMESPACE, "--wait"])
             .await?;
         let image = format!("image={operator_image}");
+        let (namespace, name) = self.cluster.gateway();
+        let (namespace, name) = (format!("gateway.namespace={namespace}"), format!("gateway.name={name}"));
         self.cluster
             .helm(&[
                 "upgrade",
@@ -94,9 +97,9 @@ impl Installation {
                 "--set",
                 &image,
                 "--set",
-                "gateway.name=public",
+                &name,
                 "--set",
-                "gateway.namespace=envoy-gateway-system",
+                &namespace,
                 "--set",
                 "domainCa.secretName=paddock-domain-ca",
                 "--wait",
@@ -181,15 +184,8 @@ impl Installation {
     }
 }
 
-/// A client of a cluster's API server.
-pub async fn client(cluster: &Cluster) -> Result<kube::Client> {
-    let kubeconfig = kube::config::Kubeconfig::read_from(cluster.kubeconfig())?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &kube::config::KubeConfigOptions::default()).await?;
-    Ok(kube::Client::try_from(config)?)
-}
-
-fn staff_folder(cluster: &Cluster) -> Result<PathBuf> {
-    Ok(cluster.ca_file().parent().context("the CA has a folder")?.to_owned())
+fn staff_folder(cluster: &Access) -> Result<PathBuf> {
+    Ok(cluster.ca_file()?.parent().context("the CA has a folder")?.to_owned())
 }
 
 /// The root of this repository: where the charts and examples are.

@@ -2,7 +2,8 @@
 #![allow(clippy::print_stdout, reason = "this program talks to the person who runs it")]
 
 use anyhow::{Context as _, Result};
-use paddock_cluster::Progress;
+use paddock_cluster::{Access, Progress};
+use paddock_demo::bettor::{self, Bettor, Brand, Selection, receive};
 use paddock_demo::{Installation, play};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -27,11 +28,8 @@ async fn main() -> Result<()> {
     let installation = Installation::up(&arguments.name, Progress::visible()).await?;
     installation.examples().await?;
     println!("\nEvery tenant is Ready after {} s.\n", start.elapsed().as_secs());
-    if !arguments.no_play {
-        afternoon(&installation).await?;
-    }
-    farewell(&installation, &arguments.name, start);
-    Ok(())
+    let bettor = if arguments.no_play { None } else { Some(afternoon(&installation).await?) };
+    farewell(&installation, bettor.as_ref(), start)
 }
 
 fn announce() {
@@ -51,7 +49,9 @@ fn say(step: &str, text: impl std::fmt::Display) {
     println!("  {step:<22} {text}");
 }
 
-async fn afternoon(installation: &Installation) -> Result<()> {
+/// What a customer sees and does. The match is one that is played already, so that its end is a minute or two away; there is a bet on
+/// each outcome, so that one of them is paid, whatever happens.
+async fn afternoon(installation: &Installation) -> Result<Bettor> {
     let brand = installation.brand("acme.localhost")?;
     play::answers(&brand).await?;
     println!("A customer's afternoon at {}", brand.base);
@@ -62,44 +62,51 @@ async fn afternoon(installation: &Installation) -> Result<()> {
     say("cashier's credit", "100.00 EUR");
     say("wallet", balance(&bettor.wallet().await?));
 
-    let found = play::find(&brand, "not_started", 1, Duration::from_secs(180)).await?;
-    say("offer", format!("{}, home win at {}", found.name, found.selection.odds));
+    let next = play::find(&brand, "not_started", 1, Duration::from_mins(3)).await?;
+    say("offer, before", format!("{}  {}", next.name, odds(&next)));
+    let found = play::closing(&brand, 1, Duration::from_mins(8)).await?;
+    say("offer, in play", format!("{}  {} (minute {})", found.name, odds(&found), found.minute));
 
-    let ticket = play::bet(&bettor, "10.00", &found.selection).await?;
-    let id =
-        paddock_demo::bettor::text(&ticket, "/ticketId").with_context(|| format!("the bet was refused: {ticket}"))?;
-    say(
-        "bet 10.00 EUR",
-        format!("{} (ticket {id}, could pay {})", text(&ticket, "/status"), text(&ticket, "/potentialPayout")),
-    );
-    anyhow::ensure!(text(&ticket, "/status") == "accepted", "the bet was not accepted: {ticket}");
+    let ticket = play::bet_on_each(&bettor, "10.00", &found.outcomes).await?;
+    anyhow::ensure!(text(&ticket, "/status") == "accepted", "the ticket was not accepted: {ticket}");
+    let id = bettor::text(&ticket, "/ticketId")?;
+    for bet in bets(&ticket) {
+        let price = text(bet, "/selections/0/odds");
+        say("bet 10.00 EUR", format!("at {price} could pay {}", text(bet, "/potentialPayout")));
+    }
     say("wallet", balance(&bettor.wallet().await?));
 
-    suspend(installation, &bettor, &found.selection).await?;
+    suspend(installation, &bettor, &next.selection).await?;
     prices_and_bet_stop(&brand, &bettor, &found).await?;
 
     let settled = play::settled(&bettor, &id, Duration::from_mins(12)).await?;
-    say(
-        "full time, settlement",
-        format!("{} pays {}", text(&settled, "/bets/0/selections/0/result"), text(&settled, "/bets/0/payout")),
+    for bet in bets(&settled) {
+        let outcome = format!("{} pays {}", text(bet, "/selections/0/result"), text(bet, "/payout"));
+        say("full time, settlement", outcome);
+    }
+    anyhow::ensure!(
+        bets(&settled).filter(|bet| text(bet, "/payout") != "0.00").count() == 1,
+        "one outcome of a match happens, so one bet of three is paid: {settled}"
     );
     say("wallet", balance(&bettor.wallet().await?));
     let entries = bettor.entries().await?;
     for entry in entries.get("entries").and_then(Value::as_array).into_iter().flatten() {
         let route = format!("{} → {}", text(entry, "/from"), text(entry, "/to"));
-        say(
-            "ledger",
-            format!("{:>9} {}  {route} ({})", text(entry, "/change"), text(entry, "/currency"), text(entry, "/reason")),
-        );
+        let amount = format!("{:>9} {}", text(entry, "/change"), text(entry, "/currency"));
+        say("ledger", format!("{amount}  {route} ({})", text(entry, "/reason")));
     }
-    Ok(())
+    Ok(bettor)
 }
 
-async fn suspend(
-    installation: &Installation,
-    bettor: &paddock_demo::bettor::Bettor,
-    selection: &paddock_demo::bettor::Selection,
-) -> Result<()> {
+fn bets(ticket: &Value) -> impl Iterator<Item = &Value> {
+    ticket.get("bets").and_then(Value::as_array).into_iter().flatten()
+}
+
+fn odds(found: &play::Found) -> String {
+    found.outcomes.iter().map(|selection| selection.odds.as_str()).collect::<Vec<_>>().join(" / ")
+}
+
+async fn suspend(installation: &Installation, bettor: &Bettor, selection: &Selection) -> Result<()> {
     installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await?;
     let (after, code, accepted) =
         play::until_refused(bettor, "0.50", selection, Instant::now(), Duration::from_secs(20)).await?;
@@ -110,18 +117,14 @@ async fn suspend(
     installation.set_market_state("acme-prod", "soccer-match-result", "Open").await
 }
 
-/// Watches the event: prices move, the match begins, the feed stops bets before a goal or at the end.
-async fn prices_and_bet_stop(
-    brand: &paddock_demo::bettor::Brand,
-    bettor: &paddock_demo::bettor::Bettor,
-    found: &play::Found,
-) -> Result<()> {
+/// Watches the event: prices move, and the feed stops bets before a goal or at the end.
+async fn prices_and_bet_stop(brand: &Brand, bettor: &Bettor, found: &play::Found) -> Result<()> {
     let (mut stream, _) = play::watch(brand, None, &format!("event:{}", found.event)).await?;
     say("stream", format!("watching {}", found.name));
     let (mut moves, mut last) = (0_u32, String::new());
     let limit = Instant::now() + Duration::from_mins(10);
     while Instant::now() < limit {
-        let frame = paddock_demo::bettor::receive(&mut stream, Duration::from_secs(120)).await?;
+        let frame = receive(&mut stream, Duration::from_mins(2)).await?;
         for line in frame.pointer("/payload/lines").and_then(Value::as_array).into_iter().flatten() {
             if line.get("marketId").and_then(Value::as_u64) != Some(1) {
                 continue;
@@ -171,15 +174,23 @@ fn balance(wallet: &Value) -> String {
     )
 }
 
-fn farewell(installation: &Installation, name: &str, start: Instant) {
+fn farewell(installation: &Installation, bettor: Option<&Bettor>, start: Instant) -> Result<()> {
     let cluster = &installation.cluster;
     println!("\nDone in {} s. The cluster stays up.", start.elapsed().as_secs());
-    println!("  page         https://acme.localhost:{0}  https://zenith.localhost:{0}", cluster.gateway_https_port());
-    println!("  CA file      {}", cluster.ca_file().display());
-    println!("  KUBECONFIG   {}", cluster.kubeconfig().display());
-    println!("  logs         {}", cluster.logs().display());
-    println!("Try:");
-    println!("  eval \"$(target/debug/paddock-cluster env --name {name})\"");
+    let port = cluster.gateway_address().port();
+    println!("  page         https://acme.localhost:{port}  https://zenith.localhost:{port}");
+    if let Some(Bettor { email, password, .. }) = bettor {
+        println!("  log in       {email} / {password}");
+    }
+    println!("  CA file      {}", cluster.ca_file()?.display());
+    if let Access::Local(local) = cluster {
+        println!("  KUBECONFIG   {}", local.kubeconfig().display());
+        println!("  logs         {}", local.logs().display());
+        println!("Try:");
+        println!("  eval \"$(target/debug/paddock-cluster env --name {})\"", local.name());
+    } else {
+        println!("Try:");
+    }
     println!("  kubectl get tenants,bsvc,mkt,dbc -A");
     println!("  kubectl describe tenant acme");
     println!("  kubectl explain market.spec.margin");
@@ -187,4 +198,5 @@ fn farewell(installation: &Installation, name: &str, start: Instant) {
         "  kubectl -n acme-prod patch mkt soccer-match-result --type merge -p '{{\"spec\":{{\"state\":\"Suspended\"}}}}'"
     );
     println!("  make demo-down");
+    Ok(())
 }

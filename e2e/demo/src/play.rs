@@ -12,7 +12,7 @@ use tokio::io::{AsyncBufReadExt as _, BufReader};
 impl Installation {
     /// A brand's public address.
     pub fn brand(&self, host: &str) -> Result<Brand> {
-        Brand::new(host, self.cluster.gateway_https_port(), &self.cluster.ca_file())
+        Brand::new(host, self.cluster.gateway_address(), &self.cluster.ca_file()?)
     }
 
     /// A cashier credits a customer of acme's production environment, over the staff API that no Gateway routes.
@@ -43,9 +43,9 @@ struct PortForward {
 
 impl PortForward {
     async fn open(installation: &Installation, namespace: &str, target: &str, port: u16) -> Result<Self> {
-        let kubectl = paddock_cluster::tools::program(paddock_cluster::tools::Set::Kubernetes, "kubectl")?;
-        let mut child = tokio::process::Command::new(kubectl)
-            .env("KUBECONFIG", installation.cluster.kubeconfig())
+        let mut child = installation
+            .cluster
+            .kubectl_process()?
             .args(["port-forward", "-n", namespace, target, &format!(":{port}")])
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,62 +73,74 @@ pub struct Found {
     pub name: String,
     /// Kick-off, milliseconds of Unix time.
     pub start: i64,
+    /// Minutes played, 0 before the kick-off.
+    pub minute: u64,
     /// First outcome of the line.
     pub selection: Selection,
+    /// Every outcome of the line; all can be bet on.
+    pub outcomes: Vec<Selection>,
 }
 
-/// Looks for an event of a status (`not_started`, `live`) with an open line of a market id, the one that starts or started last first.
+/// Looks for an event of a status (`not_started`, `live`) with an open line of a market id, in the order of their kick-offs.
 pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> Result<Found> {
+    search(brand, status, market, limit, |_| true).await
+}
+
+/// Looks for a match in its second half whose end is near, but far enough for a customer to act before it: minute 50 to 72.
+pub async fn closing(brand: &Brand, market: u64, limit: Duration) -> Result<Found> {
+    search(brand, "live", market, limit, |minute| (50..=72).contains(&minute)).await
+}
+
+async fn search(
+    brand: &Brand,
+    status: &str,
+    market: u64,
+    limit: Duration,
+    wanted: impl Fn(u64) -> bool,
+) -> Result<Found> {
     wait::until(&format!("an event ({status}) with an open line of market {market}"), limit, || async {
-        let events = brand
-            .get(&format!("/events?sport=sr:sport:1&status={status}"), None)
-            .await
-            .map_err(|error| error.to_string())?;
+        let path = format!("/events?sport=sr:sport:1&status={status}");
+        let events = brand.get(&path, None).await.map_err(|error| error.to_string())?;
         let events = events.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
         for event in &events {
-            let Ok(id) = text(event, "/eventId") else { continue };
+            let minute = event.get("minute").and_then(Value::as_u64).unwrap_or_default();
             // One that starts in a moment could start before the bet arrives.
             let start = event.get("startTime").and_then(Value::as_i64).unwrap_or_default();
-            if status == "not_started" && start < jiff::Timestamp::now().as_millisecond().saturating_add(5_000) {
+            let soon = jiff::Timestamp::now().as_millisecond().saturating_add(5_000);
+            if !wanted(minute) || (status == "not_started" && start < soon) {
                 continue;
             }
+            let Ok(id) = text(event, "/eventId") else { continue };
             let Ok(full) = brand.get(&format!("/events/{id}"), None).await else { continue };
             let lines = full.get("lines").and_then(Value::as_array).cloned().unwrap_or_default();
-            if let Some(selection) = lines
-                .iter()
-                .filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market))
-                .find_map(|line| open_selection(line, None))
-            {
-                let side = |n: usize| {
-                    event.pointer(&format!("/competitors/{n}/name")).and_then(Value::as_str).unwrap_or("?").to_owned()
-                };
-                return Ok(Found { event: id, name: format!("{} – {}", side(0), side(1)), start, selection });
-            }
+            let mut lines = lines.iter().filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(market));
+            let Some(outcomes) = lines.find_map(open_outcomes) else { continue };
+            let Some(selection) = outcomes.first().cloned() else { continue };
+            let side = |n: usize| text(event, &format!("/competitors/{n}/name")).unwrap_or_else(|_| "?".into());
+            let name = format!("{} – {}", side(0), side(1));
+            return Ok(Found { event: id, name, start, minute, selection, outcomes });
         }
-        Err(format!("{} such events, none with an open line of it", events.len()))
+        Err(format!("{} such events, none with an open line of it at this time", events.len()))
     })
     .await
 }
 
-/// The first (or the named) outcome that can be bet on in a line.
-pub fn open_selection(line: &Value, outcome: Option<&str>) -> Option<Selection> {
+/// The outcomes of an open line; none unless all of them can be bet on.
+fn open_outcomes(line: &Value) -> Option<Vec<Selection>> {
     if line.get("status")?.as_str()? != "active" {
         return None;
     }
-    let outcomes = line.get("outcomes")?.as_array()?;
-    outcomes.iter().find_map(|candidate| {
-        let id = candidate.get("id")?.as_str()?;
-        let open = candidate.get("active")?.as_bool()? && outcome.is_none_or(|wanted| wanted == id);
-        open.then(|| {
-            Some(Selection {
-                event: line.get("eventId")?.as_str()?.to_owned(),
-                market: line.get("marketId")?.as_u64()?,
-                specifiers: line.get("specifiers").and_then(Value::as_str).unwrap_or_default().to_owned(),
-                outcome: id.to_owned(),
-                odds: candidate.get("odds")?.as_str()?.to_owned(),
-            })
-        })?
-    })
+    let selection = |outcome: &Value| {
+        outcome.get("active")?.as_bool()?.then_some(())?;
+        Some(Selection {
+            event: line.get("eventId")?.as_str()?.to_owned(),
+            market: line.get("marketId")?.as_u64()?,
+            specifiers: line.get("specifiers").and_then(Value::as_str).unwrap_or_default().to_owned(),
+            outcome: outcome.get("id")?.as_str()?.to_owned(),
+            odds: outcome.get("odds")?.as_str()?.to_owned(),
+        })
+    };
+    line.get("outcomes")?.as_array()?.iter().map(selection).collect()
 }
 
 /// Subscribes to an event; answers the stream and the snapshot's payload.
@@ -148,9 +160,14 @@ pub async fn watch(brand: &Brand, token: Option<&str>, channel: &str) -> Result<
 /// Places a bet and waits for its decision; answers the ticket as decided. Prices that are older than three seconds are no offer: then it
 /// tries again for a while, under another key, as an app would.
 pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
+    bet_on_each(bettor, stake, std::slice::from_ref(selection)).await
+}
+
+/// Places one ticket with a single bet of `stake` on each selection, as [`bet`] does.
+pub async fn bet_on_each(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Result<Value> {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
-        let answer = bet_once(bettor, stake, selection).await?;
+        let answer = bet_once(bettor, stake, selections).await?;
         if code(&answer) != "offer-stale" || Instant::now() > patience {
             return Ok(answer);
         }
@@ -158,9 +175,9 @@ pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<
     }
 }
 
-async fn bet_once(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
+async fn bet_once(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Result<Value> {
     let key = uuid::Uuid::now_v7().to_string();
-    let (status, body) = bettor.bet(&key, stake, selection).await?;
+    let (status, body) = bettor.bet_on_each(&key, stake, selections).await?;
     if !status.is_success() && body.get("code").is_none() {
         bail!("POST /tickets: {status} {body}");
     }
@@ -168,7 +185,7 @@ async fn bet_once(bettor: &Bettor, stake: &str, selection: &Selection) -> Result
     if body.get("status").and_then(Value::as_str) != Some("pending") {
         return Ok(body);
     }
-    wait::until("the decision on the ticket", Duration::from_secs(60), || async {
+    wait::until("the decision on the ticket", Duration::from_mins(1), || async {
         let ticket = bettor.ticket(&id).await.map_err(|error| error.to_string())?;
         match ticket.get("status").and_then(Value::as_str) {
             Some("pending") | None => Err("pending".to_owned()),

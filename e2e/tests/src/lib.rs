@@ -11,6 +11,9 @@ static RUNTIME: std::sync::OnceLock<Runtime> = std::sync::OnceLock::new();
 
 /// Runs a test against the installation; the first one makes it. One runtime serves all tests, because the client's connections
 /// belong to the runtime that made them.
+///
+/// # Panics
+/// When the installation does not come up: every test fails then, and says why.
 pub fn on_cluster<F: Future<Output = ()>>(test: impl FnOnce(&'static Installation) -> F) {
     let runtime = RUNTIME.get_or_init(|| {
         // A second call answers Err: the provider is there already.

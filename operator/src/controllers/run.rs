@@ -13,7 +13,7 @@ use std::{
 };
 use tokio::{task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, field::Empty};
 
 /// How often an object is looked at although nothing changed, in case an event was missed. Costs no request when all is well.
 const RESYNC: Duration = Duration::from_mins(10);
@@ -67,6 +67,19 @@ enum Ended {
     Gone,
     Well(Outcome),
     Badly(Fault),
+}
+
+impl Ended {
+    /// Value of metric label and span field `outcome`.
+    fn outcome(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Well(Outcome::Done) => "done",
+            Self::Well(Outcome::Again { .. }) => "again",
+            Self::Badly(fault) if fault.category.is_quiet() => "again",
+            Self::Badly(_) => "fault",
+        }
+    }
 }
 
 type Told = (Category, String);
@@ -147,7 +160,8 @@ fn settle<K: Kind>(
     ended: Ended,
 ) {
     let now = Instant::now();
-    let outcome = match ended {
+    let outcome = ended.outcome();
+    match ended {
         Ended::Gone => {
             queue.forget(key);
             told.remove(key);
@@ -155,21 +169,13 @@ fn settle<K: Kind>(
         }
         Ended::Well(outcome) => {
             told.remove(key);
-            match outcome {
-                Outcome::Done => {
-                    queue.done(key, now, spread(RESYNC));
-                    "done"
-                }
-                Outcome::Again { after } => {
-                    queue.done(key, now, spread(after));
-                    "again"
-                }
-            }
+            let after = match outcome {
+                Outcome::Done => RESYNC,
+                Outcome::Again { after } => after,
+            };
+            queue.done(key, now, spread(after));
         }
-        Ended::Badly(fault) if fault.category.is_quiet() => {
-            queue.raced(key, now, rand::random());
-            "again"
-        }
+        Ended::Badly(fault) if fault.category.is_quiet() => queue.raced(key, now, rand::random()),
         Ended::Badly(fault) => {
             let wait = queue.failed(key, now, rand::random());
             let object = key.to_string();
@@ -185,9 +191,8 @@ fn settle<K: Kind>(
                 state.last_faults.truncate(FAULTS_KEPT);
             });
             told.insert(key.clone(), (fault.category, fault.message));
-            "fault"
         }
-    };
+    }
     ctx.metrics.reconciles.with_label_values(&[K::CONTROLLER, outcome]).inc();
 }
 
@@ -209,10 +214,18 @@ async fn attempt<K: Kind>(ctx: Arc<Ctx>, key: ObjectRef<K>, before: Option<Told>
     if let Err(fault) = ctx.leader.fence() {
         return (key, Ended::Badly(fault));
     }
-    let span = tracing::info_span!("reconcile", controller = K::CONTROLLER, object = %name_of(&key));
+    let span = tracing::info_span!(
+        "reconcile",
+        controller = K::CONTROLLER,
+        kind = %K::kind(&()),
+        object = %name_of(&key),
+        outcome = Empty,
+        category = Empty,
+        otel.status_code = Empty,
+    );
     let timer = ctx.metrics.reconcile_duration.with_label_values(&[K::CONTROLLER]).start_timer();
     let work = guarded(async { K::reconcile(object.clone(), ctx.clone()).await });
-    let result = match tokio::time::timeout(K::DEADLINE, work.instrument(span)).await {
+    let result = match tokio::time::timeout(K::DEADLINE, work.instrument(span.clone())).await {
         Ok(result) => result,
         Err(_) => Err(Fault::new(
             Category::Timeout,
@@ -220,15 +233,15 @@ async fn attempt<K: Kind>(ctx: Arc<Ctx>, key: ObjectRef<K>, before: Option<Told>
         )),
     };
     drop(timer);
-    let ended = match result {
-        Ok(outcome) => Ended::Well(outcome),
-        Err(fault) => {
-            if !fault.category.is_quiet() {
-                tell(&ctx, object.as_ref(), &fault, before.as_ref()).await;
-            }
-            Ended::Badly(fault)
-        }
-    };
+    let ended = result.map_or_else(Ended::Badly, Ended::Well);
+    span.record("outcome", ended.outcome());
+    if let Ended::Badly(fault) = &ended
+        && !fault.category.is_quiet()
+    {
+        span.record("category", fault.category.as_str()).record("otel.status_code", "ERROR");
+        drop(span);
+        tell(&ctx, object.as_ref(), fault, before.as_ref()).await;
+    }
     (key, ended)
 }
 

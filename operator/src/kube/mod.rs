@@ -15,7 +15,6 @@ mod quantity;
 pub mod status;
 pub mod store;
 pub mod trigger;
-mod watch;
 
 pub use apply::apply;
 pub use cache::Cache;

@@ -26,6 +26,28 @@ impl<T> Change<T> {
     }
 }
 
+/// Whether a first complete listing was seen. Clones are the same flag.
+#[derive(Clone, Default)]
+pub struct Ready(watch::Sender<bool>);
+
+impl Ready {
+    /// Whether it was.
+    pub fn is_set(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Declares that it was: by the watch, or without one.
+    pub fn set(&self) {
+        self.0.send_replace(true);
+    }
+
+    /// Resolves when it was.
+    pub async fn wait(&self) {
+        // The sender lives as long as `self`, so the only error cannot happen.
+        let _ = self.0.subscribe().wait_for(|ready| *ready).await;
+    }
+}
+
 type Listener<T> = Box<dyn Fn(&Change<T>) -> bool + Send + Sync>;
 
 /// Objects of one kind.
@@ -34,7 +56,8 @@ pub struct Store<T> {
     /// Objects of a listing that is under way.
     staged: Mutex<Option<BTreeMap<Key, Arc<T>>>>,
     listeners: RwLock<Vec<Listener<T>>>,
-    ready: watch::Sender<bool>,
+    /// Whether the objects are all there.
+    pub ready: Ready,
 }
 
 impl<T: Resource> Default for Store<T> {
@@ -43,28 +66,12 @@ impl<T: Resource> Default for Store<T> {
             objects: RwLock::default(),
             staged: Mutex::default(),
             listeners: RwLock::default(),
-            ready: watch::Sender::new(false),
+            ready: Ready::default(),
         }
     }
 }
 
 impl<T: Resource> Store<T> {
-    /// Whether a first complete listing was seen.
-    pub fn is_ready(&self) -> bool {
-        *self.ready.borrow()
-    }
-
-    /// Resolves when a first complete listing was seen.
-    pub async fn wait_ready(&self) {
-        // The sender lives as long as `self`, so the only error cannot happen.
-        let _ = self.ready.subscribe().wait_for(|ready| *ready).await;
-    }
-
-    /// Declares the store complete without a watch.
-    pub fn set_ready(&self) {
-        self.ready.send_replace(true);
-    }
-
     /// One object.
     pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<Arc<T>> {
         let objects = self.objects.read().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +109,7 @@ impl<T: Resource> Store<T> {
                 if let Some(staged) = self.staged().take() {
                     self.replace(staged);
                 }
-                self.set_ready();
+                self.ready.set();
             }
             Event::Apply(object) => self.insert(object, true),
             Event::Delete(object) => self.forget(object.meta()),
@@ -248,9 +255,12 @@ mod tests {
         for event in [Event::Init, Event::InitApply(object("a", 1)), Event::InitApply(object("b", 2))] {
             store.apply(event);
         }
-        assert!(!store.is_ready() && store.list(None).is_empty(), "nothing is visible before the listing is complete");
+        assert!(
+            !store.ready.is_set() && store.list(None).is_empty(),
+            "nothing is visible before the listing is complete"
+        );
         store.apply(Event::InitDone);
-        assert!(store.is_ready());
+        assert!(store.ready.is_set());
         for event in [Event::Init, Event::InitApply(object("b", 2)), Event::InitApply(object("c", 7)), Event::InitDone]
         {
             store.apply(event);

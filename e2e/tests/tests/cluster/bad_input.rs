@@ -1,6 +1,6 @@
 //! Bad input: always a clear answer, nothing lost, others untouched, and recovery once it is mended.
 
-use crate::support::{LIMIT, api, condition, gone};
+use crate::support::{LIMIT, api, condition, gone, warned_once};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use paddock_crds::v1alpha1::{BettingService, Release, Tenant};
@@ -33,6 +33,7 @@ fn a_taken_domain_is_refused_and_freed_when_its_holder_lets_go() {
         tenants.create(&PostParams::default(), &tenant("thief", "zenith.localhost", "no-such-release")).await.unwrap();
         let message = condition(&tenants, "thief", "DomainsReady", "False", Some("DomainTaken")).await;
         assert!(message.contains("zenith.localhost") && message.contains("zenith"), "{message}");
+        warned_once(installation, "Tenant", "thief", "zenith.localhost").await;
         // The holder is untouched.
         condition(&tenants, "zenith", "Ready", "True", None).await;
         gone(&tenants, "thief").await;
@@ -65,6 +66,7 @@ fn an_unknown_release_says_so_and_recovers_when_it_comes() {
         found.await.unwrap();
         let message = condition(&services, "idle", "Ready", "False", Some("ImagePullFailed")).await;
         assert!(message.contains("paddock.local/does-not-exist:1"), "{message}");
+        warned_once(installation, "BettingService", "idle", "does-not-exist:1").await;
         // A Release in use cannot go.
         assert!(releases.delete("tomorrow", &kube::api::DeleteParams::default()).await.is_ok());
         assert!(releases.get_opt("tomorrow").await.unwrap().is_some(), "a Release in use was deleted");
@@ -99,6 +101,7 @@ fn a_namespace_that_is_not_ours_is_never_taken_over() {
             .unwrap();
         let message = condition(&tenants, "squat", "NamespacesReady", "False", Some("NamespaceNotOurs")).await;
         assert!(message.contains("squat-dev"), "{message}");
+        warned_once(installation, "Tenant", "squat", "squat-dev").await;
         let labels = namespaces.get("squat-dev").await.unwrap().metadata.labels.unwrap_or_default();
         assert!(!labels.contains_key("app.kubernetes.io/managed-by"), "{labels:?}");
         gone(&tenants, "squat").await;

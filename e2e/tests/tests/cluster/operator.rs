@@ -78,7 +78,7 @@ fn the_standby_takes_over_when_the_leader_goes() {
 fn nothing_is_written_at_rest() {
     on_cluster(|installation| async move {
         // Rest begins when a window passes without a write; it must come.
-        wait::until("a window of 20 s without a write", Duration::from_secs(180), || async {
+        wait::until("a window of 20 s without a write", Duration::from_mins(3), || async {
             let before = writes(installation).await;
             tokio::time::sleep(Duration::from_secs(20)).await; // the window that is measured
             let after = writes(installation).await;

@@ -1,7 +1,8 @@
 //! Reading and waiting that several tests share.
 
+use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, ListParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Tenant};
@@ -11,7 +12,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 /// Long enough for a busy machine with two cores.
-pub const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_mins(2);
 
 /// A namespaced API.
 pub fn api<K>(installation: &Installation, namespace: &str) -> Api<K>
@@ -73,6 +74,27 @@ pub async fn condition<K: Conditioned>(
     })
     .await
     .unwrap()
+}
+
+/// Waits for the warning about an object that names `what`, and asserts that it was published once, not as a stream of repetitions.
+pub async fn warned_once(installation: &Installation, kind: &str, name: &str, what: &str) {
+    let events: Api<Event> = Api::all(installation.client.clone());
+    let only = ListParams::default().fields("type=Warning");
+    let about = |event: &Event| {
+        let regarding = event.regarding.clone().unwrap_or_default();
+        let note = event.note.as_deref().unwrap_or_default();
+        regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name) && note.contains(what)
+    };
+    let found = wait::until(&format!("a warning about {kind} {name} that names {what}"), LIMIT, || async {
+        let found = events.list(&only).await.map_err(|error| error.to_string())?;
+        let found: Vec<Event> = found.items.into_iter().filter(about).collect();
+        if found.is_empty() { Err("none yet".to_owned()) } else { Ok(found) }
+    })
+    .await
+    .unwrap();
+    assert_eq!(found.len(), 1, "{found:?}");
+    let repeated = found[0].series.as_ref().map_or(1, |series| series.count);
+    assert_eq!(repeated, 1, "the same event was published again: {found:?}");
 }
 
 /// Deletes an object and waits until it is gone.

@@ -9,16 +9,12 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt as _;
+use paddock_crds::names::binding_secret;
 use paddock_crds::v1alpha1::{Access, DatabaseClaim, Engine};
 use std::collections::BTreeMap;
 
 /// Key whose value changes when, and only when, another does.
 const VERSION: &str = "version";
-
-/// Name of the Secret of a role.
-pub fn secret_name(claim: &str, role: &str) -> String {
-    format!("{claim}-{role}")
-}
 
 /// The password that the live Secret of a role holds.
 pub fn known_password(live: Option<&Live>) -> Option<Password> {
@@ -110,7 +106,7 @@ fn secret(
     };
     Secret {
         metadata: ObjectMeta {
-            name: Some(secret_name(&name, role)),
+            name: Some(binding_secret(&name, role)),
             namespace: claim.namespace(),
             labels: Some(owner::labels(&purpose)),
             owner_references: owner::controller_reference(claim).map(|reference| vec![reference]),

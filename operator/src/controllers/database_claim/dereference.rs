@@ -60,7 +60,7 @@ pub async fn dereference(ctx: &Ctx, claim: &DatabaseClaim) -> Result<Found, Faul
     let mut secrets = BTreeMap::new();
     if environment.is_some() {
         for role in &claim.spec.roles {
-            let name = super::build::secret_name(&claim.name_any(), &role.name);
+            let name = paddock_crds::names::binding_secret(&claim.name_any(), &role.name);
             secrets.insert(role.name.clone(), secret(ctx, &namespace, &name, &claim.name_any()).await?);
         }
     }

@@ -67,7 +67,7 @@ pub(super) fn status(claim: &DatabaseClaim, found: &Found, result: &Progress<'_>
                 .spec
                 .roles
                 .first()
-                .map(|role| Binding { name: super::build::secret_name(&claim.name_any(), &role.name) });
+                .map(|role| Binding { name: paddock_crds::names::binding_secret(&claim.name_any(), &role.name) });
             let conditions = drift(conditions, &old.conditions, observed)
                 .set(OWNERSHIP_CONFLICT, false, "Ours", "what stands on the server carries this claim's marker")
                 .set(BOUND, true, "Bound", "every role has its binding Secret, and its login was tried");

@@ -5,7 +5,7 @@ use crate::controllers::database_class::validate::shared_with;
 use crate::database::{Identity, Limits, TopicPlan, kafka};
 use kube::ResourceExt as _;
 use paddock_crds::duration;
-use paddock_crds::names::PLATFORM_TENANT;
+use paddock_crds::names::{PLATFORM_TENANT, binding_secret};
 use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass, Engine, Server};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -97,7 +97,7 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
     }
     for (role, live) in &found.secrets {
         if let Live::Foreign(what) = live {
-            let name = super::build::secret_name(&claim.name_any(), role);
+            let name = binding_secret(&claim.name_any(), role);
             return Err(Problem::of_spec(
                 "NotOurs",
                 format!("Secret {name} exists and {what}: rename or delete it, or give role {role} another name"),

@@ -73,7 +73,7 @@ fn claims(release: &ReleaseSpec) -> Vec<String> {
                         found.push(format!(
                             "component {name}: topic {} has another shape in component {first}: let one of them say it",
                             topic.name
-                        ))
+                        ));
                     }
                     Some((said, _)) if has_shape(said) => {}
                     _ => {

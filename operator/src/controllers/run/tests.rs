@@ -5,7 +5,9 @@ use crate::settings::Settings;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Client, client::Body, core::ObjectMeta};
+use serde_json::{Value, json};
 use std::{convert::Infallible, sync::LazyLock};
+use tracing_subscriber::{fmt::format::FmtSpan, layer::SubscriberExt as _};
 
 /// Reconciles and reports by namespace: each test has its own.
 static LOG: LazyLock<Mutex<BTreeMap<String, Vec<String>>>> = LazyLock::new(Mutex::default);
@@ -176,4 +178,49 @@ async fn nothing_is_reconciled_without_the_lease_and_status_alone_wakes_nobody()
     stop.cancel();
     running.await.unwrap();
     assert_eq!(log("calm"), ["a ok"]);
+}
+
+/// What a subscriber writes.
+#[derive(Clone, Default)]
+struct Written(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Written {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reconcile_is_a_span_that_says_how_it_ended() {
+    let written = Written::default();
+    let writer = written.clone();
+    let lines = tracing_subscriber::fmt::layer().json().with_span_events(FmtSpan::CLOSE);
+    let lines = lines.with_writer(move || writer.clone());
+    let _here = tracing::subscriber::set_default(tracing_subscriber::registry().with(lines));
+    let (ctx, _) = context();
+    for (name, order) in [("a", "ok"), ("b", "again"), ("c", "race"), ("d", "fail")] {
+        ctx.cache.observe(object("span", name, order, 1));
+    }
+    let (stop, running) = start(&ctx);
+    seconds(1).await;
+    stop.cancel();
+    running.await.unwrap();
+    let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+    let spans: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    for (name, outcome, category) in
+        [("a", "done", None), ("b", "again", None), ("c", "again", None), ("d", "fault", Some("InvalidSpec"))]
+    {
+        let mut wanted = json!({
+            "name": "reconcile", "controller": "test", "kind": "ConfigMap", "object": format!("span/{name}"), "outcome": outcome,
+        });
+        if let Some(category) = category {
+            wanted["category"] = category.into();
+            wanted["otel.status_code"] = "ERROR".into();
+        }
+        assert!(spans.iter().any(|line| line["span"] == wanted), "{wanted}: {text}");
+    }
 }

@@ -257,11 +257,11 @@ proptest! {
                     prop_assert_eq!(*size, Size::Zero);
                 }
             }
-            if !model.seen.suspended {
-                if let Some(hash) = &plan.stable {
-                    let size = plan.sizes.get(hash).copied();
-                    prop_assert!(!matches!(size, None | Some(Size::Zero)), "stable keeps its pods: {:?}", plan);
-                }
+            if !model.seen.suspended
+                && let Some(hash) = &plan.stable
+            {
+                let size = plan.sizes.get(hash).copied();
+                prop_assert!(!matches!(size, None | Some(Size::Zero)), "stable keeps its pods: {:?}", plan);
             }
             let mut shrunk = false;
             if let Some(stable) = plan.stable.as_ref().and_then(|stable| model.seen.revisions.get(stable)) {

@@ -1,6 +1,7 @@
 //! Logical names of topics.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 /// A topic's logical name; its name on the broker stands in the bus binding's `topics`.
 #[derive(
@@ -14,10 +15,10 @@ use serde::{Deserialize, Serialize};
     Ord,
     Serialize,
     Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::EnumIter,
-    strum::IntoStaticStr,
+    Display,
+    EnumString,
+    EnumIter,
+    IntoStaticStr,
 )]
 pub enum Topic {
     /// Normalised feed, written by feed in Tenant `platform`. Key: line or event, partitioned by event.

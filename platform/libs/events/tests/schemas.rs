@@ -11,7 +11,7 @@
 use std::path::Path;
 
 use paddock_events::{
-    BetStop, Body, Envelope, FeedMessage, MarketStatus, Origin, ResultMessage, TicketMessage, decode, schemas,
+    BetStop, Body, Envelope, FeedHead, FeedMessage, MarketStatus, Origin, ResultMessage, TicketMessage, decode, schemas,
 };
 
 /// Run with `UPDATE_SCHEMAS=1` to write them.
@@ -38,10 +38,12 @@ fn stop() -> Envelope<FeedMessage> {
     Envelope::now(
         &origin,
         FeedMessage::BetStop(BetStop {
-            product: 1,
-            event_id: "sim:match:7".to_owned(),
-            timestamp: 1_700_000_000_000,
-            request_id: None,
+            head: FeedHead {
+                product: 1,
+                event_id: "sim:match:7".to_owned(),
+                timestamp: 1_700_000_000_000,
+                request_id: None,
+            },
             groups: vec!["all".to_owned()],
             market_status: MarketStatus::Suspended,
         }),

@@ -4,6 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 use uuid::Uuid;
 
 use crate::Limit;
@@ -28,20 +29,7 @@ macro_rules! text_serde {
 
 /// A kind of account. Player accounts exist per customer and currency, house accounts per currency; both in the ledger of one
 /// environment. Players' balances are what the house owes them, so they rise by credit.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::EnumString,
-    strum::EnumIter,
-    strum::IntoStaticStr,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumString, EnumIter, IntoStaticStr)]
 pub enum AccountCode {
     /// A customer's money, free to bet or withdraw; never below zero.
     #[strum(serialize = "player:cash")]
@@ -177,20 +165,7 @@ impl FromStr for AccountId {
 text_serde!(AccountId);
 
 /// Why money moves. Account knows nothing of bets but these codes; analytics groups by them.
-#[derive(
-    Debug,
-    Clone,
-    Copy,
-    PartialEq,
-    Eq,
-    Hash,
-    PartialOrd,
-    Ord,
-    strum::Display,
-    strum::EnumString,
-    strum::EnumIter,
-    strum::IntoStaticStr,
-)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Display, EnumString, EnumIter, IntoStaticStr)]
 #[strum(serialize_all = "kebab-case")]
 pub enum Reason {
     /// A cashier takes in money or corrects in the customer's favour: house:cashier → player:cash.

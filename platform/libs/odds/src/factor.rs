@@ -1,13 +1,12 @@
 //! A factor from zero to one: void and dead-heat factors, place terms, margins.
 
 use std::fmt;
-use std::str::FromStr;
 
 use num_bigint::BigInt;
 use num_rational::{BigRational, Ratio};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::exact::{self, NotExact};
+use crate::text::is_its_text;
 
 /// An exact number from 0 to 1, written as a decimal of at most four places or a fraction: `0.5`, `1`, `1/3`.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -58,26 +57,7 @@ impl fmt::Debug for Factor {
     }
 }
 
-impl FromStr for Factor {
-    type Err = NotExact;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
-impl Serialize for Factor {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Factor {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
-    }
-}
+is_its_text!(Factor, NotExact);
 
 #[cfg(test)]
 mod tests {

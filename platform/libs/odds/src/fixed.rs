@@ -2,12 +2,11 @@
 
 use std::fmt;
 use std::ops::{Add, Div, Mul, Neg, Sub};
-use std::str::FromStr;
 
 use num_rational::Ratio;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::exact::NotExact;
+use crate::text::is_its_text;
 
 const DECIMALS: usize = 18;
 const SCALE: i128 = 1_000_000_000_000_000_000;
@@ -219,26 +218,7 @@ impl fmt::Debug for Fixed {
     }
 }
 
-impl FromStr for Fixed {
-    type Err = NotExact;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
-impl Serialize for Fixed {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Fixed {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
-    }
-}
+is_its_text!(Fixed, NotExact);
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ mod margin;
 mod market;
 mod price;
 mod specifiers;
+mod text;
 pub mod winning;
 
 pub use exact::NotExact;

@@ -1,6 +1,7 @@
 //! The one table of market types: names, feed ids, outcomes, winners, specifier, settlement rule.
 
 use serde::{Deserialize, Serialize};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr, VariantNames};
 
 use crate::Specifiers;
 
@@ -16,11 +17,11 @@ use crate::Specifiers;
     Ord,
     Serialize,
     Deserialize,
-    strum::Display,
-    strum::EnumString,
-    strum::EnumIter,
-    strum::IntoStaticStr,
-    strum::VariantNames,
+    Display,
+    EnumString,
+    EnumIter,
+    IntoStaticStr,
+    VariantNames,
 )]
 #[serde(rename_all = "kebab-case")]
 #[strum(serialize_all = "kebab-case")]

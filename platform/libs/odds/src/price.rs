@@ -1,13 +1,12 @@
 //! Decimal odds as an exact rational.
 
 use std::fmt;
-use std::str::FromStr;
 
 use num_bigint::BigInt;
 use num_rational::{BigRational, Ratio};
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::exact::{self, NotExact};
+use crate::text::is_its_text;
 
 /// What one unit of stake returns if the outcome wins, stake included: decimal odds, at least 1.
 ///
@@ -77,26 +76,7 @@ impl fmt::Debug for Odds {
     }
 }
 
-impl FromStr for Odds {
-    type Err = NotExact;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::parse(text)
-    }
-}
-
-impl Serialize for Odds {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for Odds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(serde::de::Error::custom)
-    }
-}
+is_its_text!(Odds, NotExact);
 
 #[cfg(test)]
 mod tests {

@@ -238,7 +238,7 @@ impl Partition {
                 Change { event: true, lines: Vec::new() }
             }
             (FeedMessage::OddsChange(odds), Some(event)) => {
-                event.odds_change(&odds, around.producers.scope(odds.product), offset)
+                event.odds_change(&odds, around.producers.scope(odds.head.product), offset)
             }
             (FeedMessage::BetStop(stop), Some(event)) => event.bet_stop(&stop, offset),
             (FeedMessage::OddsChange(_) | FeedMessage::BetStop(_), None) => {
@@ -365,7 +365,7 @@ fn facts(message: FeedMessage) -> Vec<(LineName, Fact)> {
             .into_iter()
             .map(|market| {
                 let fact = Fact::Settled {
-                    at: it.timestamp,
+                    at: it.head.timestamp,
                     certainty: it.certainty,
                     void_reason: market.void_reason,
                     outcomes: market.outcomes,
@@ -374,16 +374,16 @@ fn facts(message: FeedMessage) -> Vec<(LineName, Fact)> {
             })
             .collect(),
         FeedMessage::RollbackBetSettlement(it) => {
-            it.lines.into_iter().map(|line| (line, Fact::SettlementUndone { at: it.timestamp })).collect()
+            it.lines.into_iter().map(|line| (line, Fact::SettlementUndone { at: it.head.timestamp })).collect()
         }
         FeedMessage::BetCancel(it) => {
             let range =
                 CancelledRange { start_time: it.start_time, end_time: it.end_time, void_reason: it.void_reason };
-            let fact = Fact::Cancelled { at: it.timestamp, range };
+            let fact = Fact::Cancelled { at: it.head.timestamp, range };
             it.lines.into_iter().map(|line| (line, fact.clone())).collect()
         }
         FeedMessage::RollbackBetCancel(it) => {
-            let fact = Fact::CancelUndone { at: it.timestamp, start_time: it.start_time, end_time: it.end_time };
+            let fact = Fact::CancelUndone { at: it.head.timestamp, start_time: it.start_time, end_time: it.end_time };
             it.lines.into_iter().map(|line| (line, fact.clone())).collect()
         }
         FeedMessage::Fixture(_) | FeedMessage::OddsChange(_) | FeedMessage::BetStop(_) => Vec::new(),

@@ -198,7 +198,7 @@ async fn restarts_change_nothing() {
         .unwrap()
         .into_iter()
         .filter_map(|said| match said.message {
-            FeedMessage::BetSettlement(settled) if settled.certainty == 2 => Some(settled.event_id),
+            FeedMessage::BetSettlement(settled) if settled.certainty == 2 => Some(settled.head.event_id),
             _ => None,
         })
         .collect();

@@ -8,8 +8,11 @@ mod draw;
 mod matches;
 mod plan;
 mod prices;
+mod said;
+mod settings;
 mod source;
 mod world;
 
+pub use settings::WorldSettings;
 pub use source::Simulator;
-pub use world::{World, WorldError, WorldSettings};
+pub use world::{World, WorldError};

@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use paddock_events::ProducerScope;
 
-use super::world::{LIVE, PRE_MATCH, Said, World};
+use super::said::Said;
+use super::world::{LIVE, PRE_MATCH, World};
 use crate::source::{FeedSource, ProducerDescription, Recovery, SourceError, SourceEvent};
 
 /// Time between two alives of a producer, ms.

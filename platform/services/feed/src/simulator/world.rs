@@ -3,17 +3,14 @@
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use paddock_events::{
-    BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedMarket, FeedMessage, Fixture, MarketResult,
-    MarketStatus, Named, OddsChange, Score, Side, SportEventStatus,
-};
-use paddock_service::Settings;
-use uuid::Uuid;
+use paddock_events::{EventStatus, MarketStatus};
 
 use super::draw::Draw;
-use super::matches::{self, Goals, RealMatch, TableError};
+use super::matches::{self, RealMatch, TableError};
 use super::plan::{self, Pace, Step};
 use super::prices::{self, Means, PriceError, SimulatedLine};
+use super::said::{Event, Said};
+use super::settings::WorldSettings;
 
 /// Producer of prices in play.
 pub(super) const LIVE: u32 = 1;
@@ -21,48 +18,6 @@ pub(super) const LIVE: u32 = 1;
 pub(super) const PRE_MATCH: u32 = 3;
 /// Slots are counted from 2026-01-01T00:00:00Z, ms.
 const EPOCH: i64 = 1_767_225_600_000;
-
-/// What a world depends on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorldSettings {
-    /// Seed of everything that is drawn.
-    pub seed: u64,
-    /// Match minutes per real minute.
-    pub speed: u32,
-    /// Seconds between two kick-offs.
-    pub kickoff_seconds: u32,
-    /// How long before its kick-off a fixture appears, minutes.
-    pub horizon_minutes: u32,
-}
-
-impl Default for WorldSettings {
-    fn default() -> Self {
-        Self { seed: 2024, speed: 20, kickoff_seconds: 60, horizon_minutes: 20 }
-    }
-}
-
-impl WorldSettings {
-    /// Reads `SIM_SEED`, `SIM_SPEED`, `SIM_KICKOFF_SECONDS`, `SIM_HORIZON_MINUTES`.
-    pub fn read(settings: &mut Settings) -> Self {
-        let usual = Self::default();
-        let read = Self {
-            seed: settings.get("SIM_SEED", usual.seed),
-            speed: settings.get("SIM_SPEED", usual.speed),
-            kickoff_seconds: settings.get("SIM_KICKOFF_SECONDS", usual.kickoff_seconds),
-            horizon_minutes: settings.get("SIM_HORIZON_MINUTES", usual.horizon_minutes),
-        };
-        if !(1..=120).contains(&read.speed) {
-            settings.reject("SIM_SPEED must be from 1 to 120");
-        }
-        if !(10..=3600).contains(&read.kickoff_seconds) {
-            settings.reject("SIM_KICKOFF_SECONDS must be from 10 to 3600");
-        }
-        if !(1..=240).contains(&read.horizon_minutes) {
-            settings.reject("SIM_HORIZON_MINUTES must be from 1 to 240");
-        }
-        read
-    }
-}
 
 /// The world cannot be made.
 #[derive(Debug, thiserror::Error)]
@@ -73,17 +28,6 @@ pub enum WorldError {
     /// Prices cannot be made.
     #[error(transparent)]
     Price(#[from] PriceError),
-}
-
-/// Something that is said at a time, for good.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Said {
-    /// When, ms since 1970 UTC.
-    pub at: i64,
-    /// The same each time it is asked for.
-    pub id: Uuid,
-    /// The message.
-    pub message: FeedMessage,
 }
 
 /// A function from time to messages.
@@ -222,7 +166,14 @@ impl World {
             return Ok(());
         }
         let at = slot.kickoff + at;
-        let said = Event { world: self, slot, at, speaker };
+        let said = Event {
+            world_number: self.settings.world_number(),
+            number: slot.number,
+            kickoff: slot.kickoff,
+            real: slot.real,
+            at,
+            speaker,
+        };
         let message = match step {
             Step::Fixture => said.fixture(),
             Step::PreMatch(round) => {
@@ -262,105 +213,14 @@ impl World {
         all.push(Said { at, id: said.id(number), message });
         Ok(())
     }
-
-    /// Differs between worlds, so that an event id never means two matches.
-    fn world_number(&self) -> u64 {
-        let WorldSettings { seed, speed, kickoff_seconds, horizon_minutes } = self.settings;
-        let mut draw =
-            Draw::at(seed, [u64::from(speed) << 32 | u64::from(kickoff_seconds), u64::from(horizon_minutes)]);
-        1_000 + draw.below(9_000)
-    }
-}
-
-/// What is said about one match at one time.
-struct Event<'a> {
-    world: &'a World,
-    slot: &'a Slot<'a>,
-    at: i64,
-    speaker: u32,
-}
-
-impl Event<'_> {
-    fn event_id(&self) -> String {
-        format!("sim:match:{}{:07}", self.world.world_number(), self.slot.number)
-    }
-
-    /// A UUID v7 of the time, the rest drawn: the same each time.
-    fn id(&self, number: usize) -> Uuid {
-        let mut draw = Draw::at(self.world.world_number(), [self.slot.number, number as u64]);
-        let mut random = [0_u8; 10];
-        let drawn = draw.next().to_be_bytes().into_iter().chain(draw.next().to_be_bytes());
-        for (slot, byte) in random.iter_mut().zip(drawn) {
-            *slot = byte;
-        }
-        let millis = u64::try_from(self.at).unwrap_or(0);
-        uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
-    }
-
-    fn fixture(&self) -> FeedMessage {
-        let real = self.slot.real;
-        let team =
-            |name: &str, side| Competitor { id: format!("sim:competitor:{}", slug(name)), name: name.to_owned(), side };
-        FeedMessage::Fixture(Fixture {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            start_time: self.slot.kickoff,
-            sport: Named { id: "sr:sport:1".to_owned(), name: "Soccer".to_owned() },
-            category: Named { id: format!("sim:category:{}", slug(&real.country)), name: real.country.clone() },
-            tournament: Named { id: format!("sim:tournament:{}", slug(&real.league)), name: real.league.clone() },
-            competitors: vec![team(&real.home, Side::Home), team(&real.away, Side::Away)],
-            status: EventStatus::NotStarted,
-        })
-    }
-
-    fn odds(&self, state: Option<(EventStatus, Goals, Option<u16>)>, markets: Vec<FeedMarket>) -> FeedMessage {
-        FeedMessage::OddsChange(OddsChange {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            request_id: None,
-            sport_event_status: state.map(|(status, score, minute)| SportEventStatus {
-                status,
-                score: Score { home: score.home, away: score.away },
-                clock: minute.map(|minute| Clock { minute }),
-            }),
-            markets,
-        })
-    }
-
-    fn stop(&self) -> FeedMessage {
-        FeedMessage::BetStop(BetStop {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            request_id: None,
-            groups: vec!["all".to_owned()],
-            market_status: MarketStatus::Suspended,
-        })
-    }
-
-    fn settlement(&self, certainty: u8, markets: Vec<MarketResult>) -> FeedMessage {
-        FeedMessage::BetSettlement(BetSettlement {
-            product: self.speaker,
-            event_id: self.event_id(),
-            timestamp: self.at,
-            request_id: None,
-            certainty,
-            markets,
-        })
-    }
-}
-
-/// Lower case, letters and digits, words joined by hyphens.
-fn slug(name: &str) -> String {
-    let words = name.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
+
+    use paddock_events::FeedMessage;
+    use uuid::Uuid;
 
     use super::*;
 
@@ -415,7 +275,7 @@ mod tests {
         let mut known = BTreeSet::new();
         for said in [PRE_MATCH, LIVE].into_iter().flat_map(|product| world.snapshot(NOON, product).unwrap()) {
             match said.message {
-                FeedMessage::Fixture(fixture) => drop(known.insert(fixture.event_id)),
+                FeedMessage::Fixture(fixture) => drop(known.insert(fixture.head.event_id)),
                 other => assert!(known.contains(other.event_id()), "{other:?}"),
             }
         }
@@ -446,6 +306,6 @@ mod tests {
     #[test]
     fn another_seed_is_another_world() {
         let other = World::new(WorldSettings { seed: 5, ..WorldSettings::default() }).unwrap();
-        assert_ne!(world().world_number(), other.world_number());
+        assert_ne!(world().settings.world_number(), other.settings.world_number());
     }
 }

@@ -66,15 +66,15 @@ impl EventState {
     /// A new event.
     pub fn new(fixture: &Fixture) -> Self {
         Self {
-            id: fixture.event_id.clone(),
+            id: fixture.head.event_id.clone(),
             sport: fixture.sport.clone(),
             category: fixture.category.clone(),
             tournament: fixture.tournament.clone(),
             competitors: fixture.competitors.clone(),
             start_time: fixture.start_time,
-            fixture_at: fixture.timestamp,
+            fixture_at: fixture.head.timestamp,
             play: SportEventStatus { status: fixture.status, score: Score::default(), clock: None },
-            play_at: fixture.timestamp,
+            play_at: fixture.head.timestamp,
             stopped_at: None,
             sequence: 0,
             lines: BTreeMap::new(),
@@ -83,7 +83,7 @@ impl EventState {
 
     /// A fixture that may have changed; an older one changes nothing.
     pub fn fixture(&mut self, fixture: &Fixture) -> Change {
-        if fixture.timestamp < self.fixture_at {
+        if fixture.head.timestamp < self.fixture_at {
             return Change::default();
         }
         let before = self.clone();
@@ -92,10 +92,10 @@ impl EventState {
         self.tournament = fixture.tournament.clone();
         self.competitors.clone_from(&fixture.competitors);
         self.start_time = fixture.start_time;
-        self.fixture_at = fixture.timestamp;
-        if fixture.timestamp > self.play_at {
+        self.fixture_at = fixture.head.timestamp;
+        if fixture.head.timestamp > self.play_at {
             self.play.status = fixture.status;
-            self.play_at = fixture.timestamp;
+            self.play_at = fixture.head.timestamp;
         }
         let changed = *self != before;
         Change { event: changed, lines: if changed { self.lines.keys().cloned().collect() } else { Vec::new() } }
@@ -105,9 +105,9 @@ impl EventState {
     pub fn odds_change(&mut self, odds: &OddsChange, scope: ProducerScope, offset: i64) -> Change {
         let mut change = Change::default();
         if let Some(play) = odds.sport_event_status
-            && odds.timestamp >= self.play_at
+            && odds.head.timestamp >= self.play_at
         {
-            self.play_at = odds.timestamp;
+            self.play_at = odds.head.timestamp;
             if play != self.play {
                 change.event = true;
                 if play.status != self.play.status {
@@ -125,14 +125,14 @@ impl EventState {
     }
 
     fn market(&mut self, odds: &OddsChange, market: &FeedMarket, scope: ProducerScope, offset: i64) -> bool {
-        let stopped = self.stopped_at.is_some_and(|stop| stop > odds.timestamp);
+        let stopped = self.stopped_at.is_some_and(|stop| stop > odds.head.timestamp);
         let status =
             if stopped && market.status == MarketStatus::Active { MarketStatus::Suspended } else { market.status };
         let Some(line) = self.lines.get_mut(&market.line) else {
             let line = LineState {
-                product: odds.product,
+                product: odds.head.product,
                 status,
-                at: odds.timestamp,
+                at: odds.head.timestamp,
                 offset,
                 outcomes: market.outcomes.clone(),
                 offered: None,
@@ -141,14 +141,14 @@ impl EventState {
             return true;
         };
         // Once another producer has the line, the one that handed it over, or should have, is not heard any more.
-        let other = line.product != odds.product;
+        let other = line.product != odds.head.product;
         let foreign = other && (market.status == MarketStatus::HandedOver || scope == ProducerScope::PreMatch);
-        if foreign || (odds.timestamp < line.at && !other) {
+        if foreign || (odds.head.timestamp < line.at && !other) {
             return false;
         }
-        line.product = odds.product;
+        line.product = odds.head.product;
         line.status = status;
-        line.at = odds.timestamp;
+        line.at = odds.head.timestamp;
         line.offset = offset;
         if !market.outcomes.is_empty() {
             line.outcomes.clone_from(&market.outcomes);
@@ -158,13 +158,13 @@ impl EventState {
 
     /// A bet stop. The groups of a market are not known here, so any group stops all: too much is safe.
     pub fn bet_stop(&mut self, stop: &BetStop, offset: i64) -> Change {
-        self.stopped_at = Some(self.stopped_at.map_or(stop.timestamp, |newest| newest.max(stop.timestamp)));
+        self.stopped_at = Some(self.stopped_at.map_or(stop.head.timestamp, |newest| newest.max(stop.head.timestamp)));
         let mut change = Change { event: true, lines: Vec::new() };
         for (name, line) in &mut self.lines {
             let open = matches!(line.status, MarketStatus::Active | MarketStatus::Suspended);
-            if open && stop.timestamp >= line.at {
+            if open && stop.head.timestamp >= line.at {
                 line.status = stop.market_status;
-                line.at = stop.timestamp;
+                line.at = stop.head.timestamp;
                 line.offset = offset;
                 change.lines.push(name.clone());
             }
@@ -204,18 +204,20 @@ impl EventState {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use paddock_events::Side;
+    use paddock_events::{FeedHead, Side};
     use paddock_odds::{Fixed, Specifiers};
 
     use super::*;
+
+    fn head(product: u32, timestamp: i64) -> FeedHead {
+        FeedHead { product, event_id: "sim:match:1".to_owned(), timestamp, request_id: None }
+    }
 
     pub(crate) fn event() -> EventState {
         let named = |id: &str, name: &str| Named { id: id.to_owned(), name: name.to_owned() };
         let team = |name: &str, side| Competitor { id: name.to_lowercase(), name: name.to_owned(), side };
         EventState::new(&Fixture {
-            product: 3,
-            event_id: "sim:match:1".to_owned(),
-            timestamp: 1_000,
+            head: head(3, 1_000),
             start_time: 100_000,
             sport: named("sr:sport:1", "Soccer"),
             category: named("sim:category:england", "England"),
@@ -243,24 +245,14 @@ pub(crate) mod tests {
             Vec::new()
         };
         OddsChange {
-            product,
-            event_id: "sim:match:1".to_owned(),
-            timestamp,
-            request_id: None,
+            head: head(product, timestamp),
             sport_event_status: None,
             markets: vec![FeedMarket { line: total(), status, outcomes }],
         }
     }
 
     pub(crate) fn stop(timestamp: i64) -> BetStop {
-        BetStop {
-            product: 1,
-            event_id: "sim:match:1".to_owned(),
-            timestamp,
-            request_id: None,
-            groups: vec!["all".to_owned()],
-            market_status: MarketStatus::Suspended,
-        }
+        BetStop { head: head(1, timestamp), groups: vec!["all".to_owned()], market_status: MarketStatus::Suspended }
     }
 
     fn line(event: &EventState) -> &LineState {

@@ -1,12 +1,10 @@
 //! The watches that fill the [`Cache`].
 
-use super::{
-    cache::{Cache, Typed},
-    child::ChildKind,
-    events::Events,
-    store::Store,
+use super::{Cache, Typed};
+use crate::{
+    kube::{child::ChildKind, events::Events, store::Store},
+    metrics::Metrics,
 };
-use crate::metrics::Metrics;
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
@@ -17,7 +15,7 @@ use kube::{
         watcher::{self, Event, watcher},
     },
 };
-use paddock_crds::{labels, v1alpha1};
+use paddock_crds::labels;
 use std::sync::{Arc, PoisonError};
 use tokio_util::sync::CancellationToken;
 
@@ -53,18 +51,15 @@ impl Cache {
             stop: stop.clone(),
         };
         *self.inner.watching.write().unwrap_or_else(PoisonError::into_inner) = Some(watching.clone());
-        self.start_typed::<v1alpha1::Tenant>(&watching);
-        self.start_typed::<v1alpha1::Release>(&watching);
-        self.start_typed::<v1alpha1::BettingService>(&watching);
-        self.start_typed::<v1alpha1::Market>(&watching);
-        self.start_typed::<v1alpha1::DatabaseClass>(&watching);
-        self.start_typed::<v1alpha1::DatabaseClaim>(&watching);
+        for typed in &self.inner.typed {
+            (typed.watch)(self, &watching);
+        }
         for kind in ChildKind::watched() {
             let Some(store) = self.child_store(kind) else { continue };
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
             let stream = watcher(api, ours())
                 .default_backoff()
-                .map(move |event| event.map(|event| event_map(event, |object| super::cache::with_types(object, kind))));
+                .map(move |event| event.map(|event| event_map(event, |object| super::with_types(object, kind))));
             self.spawn(kind.as_str().to_owned(), stream, store, &watching, stop.clone());
         }
         self.watch_secrets(operator_namespace);
@@ -82,7 +77,7 @@ impl Cache {
         self.spawn(format!("Secret in {namespace}"), stream, store, &watching, stop);
     }
 
-    fn start_typed<K: Typed>(&self, watching: &Watching) {
+    pub(super) fn watch_typed<K: Typed>(&self, watching: &Watching) {
         let Some(store) = self.typed_store::<K>() else { return };
         let api: Api<DeserializeGuard<K>> = Api::all(watching.client.clone());
         let events = watching.events.clone();

@@ -1,0 +1,110 @@
+//! Topics `feed` and `feed.state`: the normalised feed, in the feed's own vocabulary.
+//!
+//! Timestamps are milliseconds since 1970 UTC by the producer's clock; they order messages of a line, arrival does not.
+
+mod event;
+mod market;
+mod result;
+mod state;
+
+pub use event::{Clock, Competitor, EventStatus, Fixture, Named, Score, Side, SportEventStatus};
+pub use market::{BetStop, FeedMarket, FeedOutcome, LineName, MarketStatus, OddsChange};
+pub use result::{BetCancel, BetSettlement, MarketResult, OutcomeResult, RollbackBetCancel, RollbackBetSettlement};
+pub use state::{FeedState, FeedStateMessage, ProducerScope, ProducerState};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use strum::{IntoStaticStr, VariantNames};
+
+use crate::{Body, LineKey, Topic};
+
+/// What every message of a producer begins with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct FeedHead {
+    /// Producer.
+    pub product: u32,
+    /// Event URN.
+    pub event_id: String,
+    /// Producer's time, ms.
+    pub timestamp: i64,
+    /// The recovery that made it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<u64>,
+}
+
+/// What topic `feed` carries.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema, IntoStaticStr, VariantNames)]
+#[serde(tag = "type", content = "payload", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
+pub enum FeedMessage {
+    /// Schedule.
+    Fixture(Fixture),
+    /// Prices.
+    OddsChange(OddsChange),
+    /// Suspension.
+    BetStop(BetStop),
+    /// Results.
+    BetSettlement(BetSettlement),
+    /// Undo of results.
+    RollbackBetSettlement(RollbackBetSettlement),
+    /// Void.
+    BetCancel(BetCancel),
+    /// Undo of void.
+    RollbackBetCancel(RollbackBetCancel),
+}
+
+impl FeedMessage {
+    /// What every message begins with.
+    pub const fn head(&self) -> &FeedHead {
+        match self {
+            Self::Fixture(it) => &it.head,
+            Self::OddsChange(it) => &it.head,
+            Self::BetStop(it) => &it.head,
+            Self::BetSettlement(it) => &it.head,
+            Self::RollbackBetSettlement(it) => &it.head,
+            Self::BetCancel(it) => &it.head,
+            Self::RollbackBetCancel(it) => &it.head,
+        }
+    }
+
+    /// The event it is about.
+    pub fn event_id(&self) -> &str {
+        &self.head().event_id
+    }
+
+    /// The producer that sent it.
+    pub const fn product(&self) -> u32 {
+        self.head().product
+    }
+
+    /// The producer's time, ms.
+    pub const fn timestamp(&self) -> i64 {
+        self.head().timestamp
+    }
+}
+
+impl Body for FeedMessage {
+    const TOPIC: Topic = Topic::Feed;
+    const TYPES: &'static [&'static str] = <Self as strum::VariantNames>::VARIANTS;
+
+    /// The line if it is about one line only, else the event.
+    fn key(&self) -> String {
+        let lines: Vec<&LineName> = match self {
+            Self::Fixture(_) | Self::BetStop(_) => Vec::new(),
+            Self::OddsChange(it) => it.markets.iter().map(|market| &market.line).collect(),
+            Self::BetSettlement(it) => it.markets.iter().map(|market| &market.line).collect(),
+            Self::RollbackBetSettlement(it) => it.lines.iter().collect(),
+            Self::BetCancel(it) => it.lines.iter().collect(),
+            Self::RollbackBetCancel(it) => it.lines.iter().collect(),
+        };
+        match lines.as_slice() {
+            [line] => LineKey::new(self.event_id(), line.market_id, line.specifiers.clone()).to_string(),
+            _ => self.event_id().to_owned(),
+        }
+    }
+
+    fn partition_key(&self) -> String {
+        self.event_id().to_owned()
+    }
+}
