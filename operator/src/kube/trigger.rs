@@ -1,10 +1,11 @@
 //! Coalescing channel from watches to a controller: a set of keys, so that it is bounded by the number of objects.
 
-use futures::Stream;
+use futures::{Stream, StreamExt as _};
 use std::{
     collections::HashSet,
     hash::Hash,
     sync::{Arc, Mutex, PoisonError, Weak},
+    time::Duration,
 };
 use tokio::sync::Notify;
 
@@ -61,10 +62,24 @@ pub fn channel<T: Eq + Hash + Clone + Send + 'static>() -> (Sender<T>, impl Stre
     (sender, stream)
 }
 
+/// The keys of a channel in waves, one per `period` at most: what happens meanwhile comes with the next one, once per key. The first
+/// wave does not wait.
+pub fn waves<T: Send + 'static>(
+    keys: impl Stream<Item = T> + Send + 'static,
+    period: Duration,
+) -> impl Stream<Item = T> + Send + 'static {
+    // A wave has a bound only because the adapter wants one: what is beyond comes with the next.
+    let waves = keys.ready_chunks(WAVE);
+    tokio_stream::StreamExt::throttle(waves, period).flat_map(futures::stream::iter)
+}
+
+/// Keys of one wave.
+const WAVE: usize = 10_000;
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::{FutureExt as _, StreamExt as _};
+    use futures::FutureExt as _;
 
     #[tokio::test]
     async fn coalesces_and_ends_with_its_receiver() {
@@ -80,5 +95,22 @@ mod tests {
         assert_eq!(stream.next().await, Some(3));
         drop(stream);
         assert!(!sender.send([4]));
+    }
+    #[tokio::test(start_paused = true)]
+    async fn waves_gather_what_happens_between_them() {
+        let period = Duration::from_millis(500);
+        let (sender, stream) = channel();
+        let mut stream = Box::pin(waves(stream, period));
+        assert!(sender.send([1]));
+        assert_eq!(stream.next().now_or_never(), Some(Some(1)), "the first does not wait");
+        let start = tokio::time::Instant::now();
+        for _ in 0..5 {
+            assert!(sender.send([1, 2]));
+        }
+        assert!(stream.next().now_or_never().is_none());
+        let mut got = [stream.next().await, stream.next().await];
+        got.sort_unstable();
+        assert_eq!((got, start.elapsed() >= period), ([Some(1), Some(2)], true));
+        assert!(stream.next().now_or_never().is_none(), "each once");
     }
 }

@@ -5,10 +5,10 @@ use crate::rollout::revision::{EnvironmentValues, claim_name};
 use crate::rollout::rolling::Bounds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
-use paddock_crds::{duration, labels};
 use paddock_crds::v1alpha1::{
     Access, BettingService, BettingServiceSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
 };
+use paddock_crds::{duration, labels};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -315,7 +315,8 @@ mod tests {
             ("paddock", "acme", "test", false),
         ] {
             let mut object = betting_service(json!({"calls": ["account"]}));
-            let labels = [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
+            let labels =
+                [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
             object.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
             assert_eq!(validate(&object, facts()).is_ok(), calls, "{labels:?}");
         }

@@ -53,7 +53,7 @@ fn count(n: usize) -> i32 {
 
 /// Whether every wanted service runs what its spec says.
 fn runs_target(applied: &Applied<'_>) -> bool {
-    applied.wanted == Some(applied.services.len()) && applied.services.iter().all(|s| is_well(s) && is_settled(s))
+    applied.wanted == Some(applied.services.len()) && applied.services.iter().all(runs_as_specified)
 }
 
 /// What the services themselves report.
@@ -100,13 +100,18 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
         let behind: Vec<&str> = applied
             .services
             .iter()
-            .filter(|s| !(is_well(s) && is_settled(s)))
+            .filter(|s| !runs_as_specified(s))
             .filter_map(|s| s.metadata.name.as_deref())
             .collect();
         let message = format!("Release {} is on its way; not there yet: {}", applied.spec.release, behind.join(", "));
         findings.push(Finding::waiting(Concern::Release, environment, "RollingOut", message));
     }
     findings
+}
+
+/// Whether a service runs what its spec says, and nothing else.
+pub fn runs_as_specified(service: &BettingService) -> bool {
+    is_well(service) && is_settled(service)
 }
 
 /// Whether the status was computed from the present spec.

@@ -1,28 +1,31 @@
 //! What wakes a Tenant besides itself: what it names, what it made, a domain that becomes free, and new keys of the token issuer.
 
-use super::domain_claim::host_of;
+use super::{domain_claim::host_of, status::runs_as_specified};
 use crate::controllers::{Ctx, run};
-use crate::kube::{Cache, ChildKind};
+use crate::kube::{Cache, ChildKind, trigger};
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClass, Release, Tenant};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
+
+/// How often at most the progress of services is told in the status of their Tenants.
+const PROGRESS: Duration = Duration::from_millis(500);
 
 /// Runs the controller until `stop`.
 pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()> {
     let cache = &ctx.cache;
     let operator_namespace = ctx.settings.operator_namespace.clone();
     let authority = (operator_namespace.clone(), ctx.settings.domain_ca_secret.clone());
-    let (releases, classes, domains, authorities) = (cache.clone(), cache.clone(), cache.clone(), cache.clone());
-    let everyone = cache.clone();
+    let [releases, classes, services, domains, authorities, everyone] = std::array::from_fn(|_| cache.clone());
     let triggers = futures::stream::select_all([
         Box::pin(cache.subscribe::<Tenant>()) as futures::stream::BoxStream<'static, _>,
         Box::pin(cache.on::<Release, Tenant>(move |release| of_release(&releases, &release.name_any()))),
         Box::pin(cache.on::<DatabaseClass, Tenant>(move |class| of_class(&classes, &class.name_any()))),
-        Box::pin(cache.on::<BettingService, Tenant>(of_service)),
+        Box::pin(trigger::waves(cache.on::<BettingService, Tenant>(of_service), PROGRESS)),
+        Box::pin(cache.on::<BettingService, Tenant>(move |service| of_last_service(&services, service))),
         Box::pin(cache.on_child::<Tenant>(ChildKind::ConfigMap, move |object| {
             let here = object.namespace().is_some_and(|namespace| namespace == operator_namespace);
             let name = object.name_any();
@@ -78,6 +81,14 @@ fn of_service(service: &BettingService) -> Vec<ObjectRef<Tenant>> {
     label(labels::TENANT).filter(|_| ours).map(|tenant| ObjectRef::new(tenant)).into_iter().collect()
 }
 
+/// The Tenant that a service was made for when the last of its services just arrived: what people wait for is told at once.
+fn of_last_service(cache: &Cache, service: &BettingService) -> Vec<ObjectRef<Tenant>> {
+    let mine = of_service(service);
+    let all = cache.list::<BettingService>();
+    let mut siblings = all.iter().filter(|other| of_service(other) == mine);
+    if siblings.all(|other| runs_as_specified(other)) { mine } else { Vec::new() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::build::fixtures::{DIGEST, from, tenant};
@@ -113,5 +124,29 @@ mod tests {
         let ours = service(json!({"app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme"}));
         assert_eq!(of_service(&ours), [ObjectRef::new("acme")]);
         assert_eq!(of_service(&service(json!({"paddock.bet/tenant": "acme"}))), []);
+    }
+    #[test]
+    fn the_last_service_to_arrive_wakes_its_tenant_at_once() {
+        let service = |name: &str, stable: &str| {
+            from::<BettingService>(json!({
+                "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
+                "metadata": {
+                    "name": name, "namespace": "acme-prod", "generation": 1,
+                    "labels": {"app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme"},
+                },
+                "spec": {"component": name, "version": "1", "image": DIGEST},
+                "status": {
+                    "observedGeneration": 1, "revision": "b", "stableRevision": stable, "stableVersion": "1",
+                    "conditions": [{"type": "Ready", "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"}],
+                }
+            }))
+        };
+        let cache = Cache::new();
+        let (rates, account) = (service("rates", "b"), service("account", "a"));
+        cache.observe(rates.clone());
+        cache.observe(account);
+        assert_eq!(of_last_service(&cache, &rates), [], "account is on its way");
+        cache.observe(service("account", "b"));
+        assert_eq!(of_last_service(&cache, &rates), [ObjectRef::new("acme")]);
     }
 }

@@ -268,7 +268,8 @@ mod tests {
     #[test]
     fn a_token_for_each_called_service_and_none_for_the_apiserver() {
         let mut object = betting_service(json!({"calls": ["rates", "account"]}));
-        let made = [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::TENANT, "acme"), (labels::ENVIRONMENT, "prod")];
+        let made =
+            [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::TENANT, "acme"), (labels::ENVIRONMENT, "prod")];
         object.metadata.labels = Some(made.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
         let template = pod_template(&validate(&object, facts()).unwrap(), "abc");
         let volumes = template["spec"]["volumes"].as_array().unwrap();
