@@ -11,6 +11,7 @@ help: ## this list
 
 .PHONY: demo
 demo: ## a real Kubernetes on this machine, two brands, one bet (root, Linux); see README
+	@e2e/demo/announce.sh
 	@e2e/demo/preflight.sh
 	@$(CARGO) build --workspace
 	@$(BIN)/paddock-demo

@@ -1,5 +1,7 @@
 //! Labels, annotations and the finalizer that users see.
 
+use crate::v1alpha1::Engine;
+
 /// Label: name of the application, here the component.
 pub const NAME: &str = "app.kubernetes.io/name";
 /// Label: the instance, here the object that asked for this one.
@@ -36,3 +38,11 @@ pub const MARKET_BOOK: &str = "paddock.bet/market-book";
 pub const ROUTED: &str = "paddock.bet/routed";
 /// Finalizer of every kind that has something to clean up.
 pub const FINALIZER: &str = "paddock.bet/cleanup";
+
+/// Label on pods that have a binding of an engine: NetworkPolicies let them, and no others, out to its servers.
+pub const fn needs(engine: Engine) -> &'static str {
+    match engine {
+        Engine::PostgreSQL => "paddock.bet/needs-postgresql",
+        Engine::Kafka => "paddock.bet/needs-kafka",
+    }
+}

@@ -33,12 +33,19 @@ mod tests {
 
     #[test]
     fn refuses_what_cannot_be() {
-        for arguments in
-            [["--drain", "soon"], ["--service-subnet", "10.0.0.0/33"], ["--concurrency", "0"], ["--pod-subnet", "pods"]]
-        {
+        for arguments in [
+            ["--drain", "soon"],
+            ["--service-subnet", "10.0.0.0/33"],
+            ["--concurrency", "0"],
+            ["--pod-subnet", "pods"],
+            ["--prometheus-label", "prometheus"],
+        ] {
             assert!(Cli::try_parse_from(["paddock-operator", arguments[0], arguments[1]]).is_err(), "{arguments:?}");
         }
         let cli = Cli::try_parse_from(["paddock-operator", "--registry", "a.example,b.example"]).unwrap();
         assert_eq!(cli.settings.registries, ["a.example", "b.example"]);
+        let cli = Cli::try_parse_from(["paddock-operator", "--gateway-proxy-label=a=b", "--gateway-proxy-label=c="]);
+        let expected = [("a".to_owned(), "b".to_owned()), ("c".to_owned(), String::new())];
+        assert_eq!(cli.unwrap().settings.gateway_proxy_labels, expected);
     }
 }

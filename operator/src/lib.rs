@@ -9,6 +9,7 @@ pub mod issuer;
 pub mod kube;
 pub mod leader;
 pub mod metrics;
+pub mod network;
 pub mod rbac;
 pub mod readiness;
 pub mod rollout;

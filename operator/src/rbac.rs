@@ -102,7 +102,13 @@ pub const RULES: &[Rule] = &[
     rule(
         Scope::Cluster,
         "paddock.bet",
-        &["tenants/finalizers", "markets/finalizers", "bettingservices/finalizers", "databaseclaims/finalizers"],
+        &[
+            "tenants/finalizers",
+            "markets/finalizers",
+            "bettingservices/finalizers",
+            "databaseclasses/finalizers",
+            "databaseclaims/finalizers",
+        ],
         &["update"],
         "sets owner references that block deletion",
     ),
@@ -122,7 +128,13 @@ pub const RULES: &[Rule] = &[
         "configuration of revisions, the market book, and the addresses of services",
     ),
     rule(Scope::Cluster, "", &["pods"], READ, "sees whether a revision runs, and which pods follow the market book"),
-    rule(Scope::Cluster, "networking.k8s.io", &["networkpolicies"], OWN, "isolates environments"),
+    rule(
+        Scope::Cluster,
+        "networking.k8s.io",
+        &["networkpolicies"],
+        OWN,
+        "isolates environments, and opens its own way to database servers",
+    ),
     rule(
         Scope::Cluster,
         "rbac.authorization.k8s.io",

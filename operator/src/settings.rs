@@ -45,6 +45,9 @@ pub struct Settings {
     /// Namespace that the Gateway's proxies run in: NetworkPolicies let them reach routed services.
     #[arg(long, env = "PADDOCK_GATEWAY_PROXY_NAMESPACE", default_value = "envoy-gateway-system")]
     pub gateway_proxy_namespace: String,
+    /// Label (key=value) that the Gateway's proxies have in that namespace; may be given several times. None given: any pod there.
+    #[arg(long = "gateway-proxy-label", env = "PADDOCK_GATEWAY_PROXY_LABELS", value_delimiter = ',', value_parser = label)]
+    pub gateway_proxy_labels: Vec<(String, String)>,
     /// Secret in the operator's namespace with `tls.crt` and `tls.key` of a CA. If given, domains without a TLS Secret of their own get certificates of it.
     #[arg(long, env = "PADDOCK_DOMAIN_CA_SECRET")]
     pub domain_ca_secret: Option<String>,
@@ -66,6 +69,9 @@ pub struct Settings {
     /// Namespace of Prometheus, which may read every metrics port.
     #[arg(long, env = "PADDOCK_PROMETHEUS_NAMESPACE", default_value = "monitoring")]
     pub prometheus_namespace: String,
+    /// Label (key=value) that Prometheus' pods have in that namespace; may be given several times. None given: any pod there.
+    #[arg(long = "prometheus-label", env = "PADDOCK_PROMETHEUS_LABELS", value_delimiter = ',', value_parser = label)]
+    pub prometheus_labels: Vec<(String, String)>,
     /// Registries that images of Production environments may come from (prefix of the reference); none given: any.
     #[arg(long = "registry", env = "PADDOCK_REGISTRIES", value_delimiter = ',')]
     pub registries: Vec<String>,
@@ -83,6 +89,14 @@ impl Default for Settings {
 
 fn duration(text: &str) -> Result<Duration, String> {
     paddock_crds::duration::parse(text).ok_or_else(|| format!("`{text}` is no duration: write 500ms, 20s, 1m30s"))
+}
+
+/// Reads `key=value`.
+fn label(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("`{text}` is no label: write app.kubernetes.io/name=prometheus")),
+    }
 }
 
 /// Checks `address/bits`.

@@ -14,7 +14,7 @@ mod postgres;
 mod support;
 
 use paddock_cluster::apiserver::Apiserver;
-use paddock_crds::v1alpha1::DatabaseClaim;
+use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass};
 use paddock_operator::controllers::{Ctx, Kind as _, Outcome, database_claim, database_class};
 use postgres::TestServer;
 use serde_json::{Value, json};
@@ -22,7 +22,7 @@ use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{PATIENCE, context, requests, server};
+use support::{PATIENCE, context, eventually, requests, server};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
@@ -82,6 +82,8 @@ async fn pod(api: &Apiserver) -> Result<PgConnection, String> {
 }
 
 async fn reconcile(ctx: &Arc<Ctx>) -> Outcome {
+    let class = ctx.cache.get::<DatabaseClass>(None, "pg").unwrap();
+    DatabaseClass::reconcile(class, ctx.clone()).await.unwrap();
     let claim = ctx.cache.get::<DatabaseClaim>(Some(NAMESPACE), "db").unwrap();
     DatabaseClaim::reconcile(claim, ctx.clone()).await.unwrap()
 }
@@ -115,6 +117,13 @@ async fn claims_live_on_a_real_api_server() {
     ready(&api, "dbc/db", "CredentialsRefused").await;
     secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": postgres::PASSWORD})).await;
     ready(&api, "dbclass/pg", "ServersReachable").await;
+
+    // The operator's own way to the server is open, and opened again when somebody shuts it.
+    let port = "jsonpath={.spec.egress[0].ports[0].port}";
+    let policy = ["get", "networkpolicy", "-n", "paddock-system", "pg", "--ignore-not-found", "-o", port];
+    assert_eq!(api.kubectl(&policy).await.unwrap().trim(), "5432");
+    api.kubectl(&["delete", "networkpolicy", "-n", "paddock-system", "pg"]).await.unwrap();
+    eventually("the policy is back", async || api.kubectl(&policy).await.unwrap().trim() == "5432").await;
     ready(&api, "dbc/db", "Bound").await;
     pod(&api).await.unwrap();
 

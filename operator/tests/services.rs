@@ -9,6 +9,8 @@
     reason = "a test: its failure is the message"
 )]
 
+mod support;
+
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::apiserver::Apiserver;
@@ -18,7 +20,8 @@ use paddock_operator::kube::ChildKind;
 use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use support::control_port::{ControlPorts, QUICK, SILENT};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
@@ -28,6 +31,7 @@ struct World {
     server: Apiserver,
     client: Client,
     ctx: Arc<Ctx>,
+    control: ControlPorts,
     stop: CancellationToken,
 }
 
@@ -67,14 +71,16 @@ impl World {
         for object in world_objects {
             server.apply(&object.to_string()).await.unwrap();
         }
-        let ctx = Ctx::detached(client.clone(), Settings::default()).unwrap();
+        let control = ControlPorts::start().await;
+        let settings = Settings { control_port: control.port, ..Settings::default() };
+        let ctx = Ctx::detached(client.clone(), settings).unwrap();
         let ctx = Arc::new(Ctx { cache: paddock_operator::kube::Cache::new(), ..ctx });
         let stop = CancellationToken::new();
         ctx.cache.start(&client, "paddock-system", &ctx.metrics, &ctx.events, &stop);
         ctx.cache.watch_secrets(NAMESPACE);
         tokio::spawn(controllers::betting_service::start(ctx.clone(), stop.clone()));
         tokio::spawn(controllers::market::start(ctx.clone(), stop.clone()));
-        Self { server, client, ctx, stop }
+        Self { server, client, ctx, control, stop }
     }
 
     fn services(&self) -> Api<BettingService> {
@@ -136,6 +142,43 @@ impl World {
                 && condition(status, "Reconciling").is_empty()
         })
         .await
+    }
+
+    /// Polls the API server until a Market's status is as wanted.
+    async fn market(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        let api: Api<Market> = Api::namespaced(self.client.clone(), NAMESPACE);
+        let poll = async {
+            loop {
+                let object = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
+                let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+                if current && wanted(&object["status"]) {
+                    return object["status"].clone();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        match tokio::time::timeout(PATIENCE, poll).await {
+            Ok(status) => status,
+            Err(_) => panic!("market {name}: {:#}", json!(api.get(name).await.unwrap().status)),
+        }
+    }
+
+    /// A pod that follows the market book and is not ready.
+    async fn follower(&self, name: &str, ip: &str, process: &str) {
+        let pod = json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {
+                "app.kubernetes.io/managed-by": "paddock", "paddock.bet/market-book": "true"
+            }},
+            "spec": {"schedulerName": "nobody", "containers": [{"name": name, "image": "r.example/p"}]}
+        });
+        self.server.apply(&pod.to_string()).await.unwrap();
+        let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "containerStatuses": [{
+            "name": name, "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0, "containerID": process,
+            "state": {"running": {}}
+        }]}});
+        let pods = self.api(ChildKind::Pod);
+        pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     }
 
     /// Writes so far: applies that changed something, and statuses.
@@ -279,6 +322,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     claims_and_migrations(&world).await;
     markets(&world).await;
     calls(&world).await;
+    books_are_pushed(&world).await;
 
     // Everything together rests.
     let before = quiet(&world).await;
@@ -406,26 +450,8 @@ async fn markets(world: &World) {
         spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "Market", "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec}).to_string()
     };
-    let api: Api<Market> = Api::namespaced(world.client.clone(), NAMESPACE);
-    let until = |name: &'static str, wanted: fn(&Value) -> bool| {
-        let api = api.clone();
-        async move {
-            let poll = async {
-                loop {
-                    let object = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
-                    if object["status"]["observedGeneration"] == object["metadata"]["generation"]
-                        && wanted(&object["status"])
-                    {
-                        return object["status"].clone();
-                    }
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
-            };
-            tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("market {name}"))
-        }
-    };
     world.server.apply(&market("results", json!({}))).await.unwrap();
-    let status = until("results", |status| condition(status, "Ready") == "True").await;
+    let status = world.market("results", |status| condition(status, "Ready") == "True").await;
     assert_eq!(status["book"], json!({"generation": 2, "acknowledged": 2}));
     world
         .server
@@ -435,12 +461,14 @@ async fn markets(world: &World) {
         ))
         .await
         .unwrap();
-    let status = until("strange", |status| condition(status, "Accepted") == "False").await;
+    let status = world.market("strange", |status| condition(status, "Accepted") == "False").await;
     assert_eq!(reason(&status, "Accepted"), "Overlap");
     assert_eq!(book().await.unwrap()["generation"], json!(2), "a refused rule changes no book");
     let began = std::time::Instant::now();
     world.server.apply(&market("results", json!({"state": "Suspended"}))).await.unwrap();
-    until("results", |status| condition(status, "Suspended") == "True" && condition(status, "Ready") == "True").await;
+    world
+        .market("results", |status| condition(status, "Suspended") == "True" && condition(status, "Ready") == "True")
+        .await;
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     world.server.kubectl(&["delete", "market", "results", "strange", "-n", NAMESPACE]).await.unwrap();
     let gone = async {
@@ -451,8 +479,9 @@ async fn markets(world: &World) {
     tokio::time::timeout(PATIENCE, gone).await.expect("the book follows a deletion");
     // A lost ConfigMap comes back with a generation that pods take.
     world.server.apply(&market("results", json!({}))).await.unwrap();
-    let before =
-        until("results", |status| condition(status, "Ready") == "True").await["book"]["generation"].as_i64().unwrap();
+    let before = world.market("results", |status| condition(status, "Ready") == "True").await["book"]["generation"]
+        .as_i64()
+        .unwrap();
     world.server.kubectl(&["delete", "configmap", "market-book", "-n", NAMESPACE]).await.unwrap();
     let back = async {
         loop {
@@ -464,4 +493,63 @@ async fn markets(world: &World) {
     };
     let after = tokio::time::timeout(PATIENCE, back).await.expect("the book comes back");
     assert!(after >= before, "{after} {before}");
+}
+
+/// A pod that is not ready is told at once, one that never answers holds up nobody, and a Market says what is in force everywhere.
+async fn books_are_pushed(world: &World) {
+    let api: Api<Market> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let poll = async |what: &str, done: &dyn Fn() -> bool| {
+        let poll = async {
+            while !done() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never {what}: {}", world.control.book()));
+    };
+    let generation = world.market("results", |status| condition(status, "Ready") == "True").await["book"]["generation"]
+        .as_u64()
+        .unwrap();
+    let before = api.get("results").await.unwrap().metadata.resource_version;
+
+    world.follower("quick", QUICK, "containerd://1").await;
+    world.follower("silent", SILENT, "containerd://2").await;
+    poll("a new pod has the book", &|| world.control.book()["generation"] == generation).await;
+    let first = world.control.asked();
+    poll("the silent pod is asked again", &|| world.control.asked() > first + 1).await;
+    let after = api.get("results").await.unwrap().metadata.resource_version;
+    assert_eq!(after, before, "pods come and go, the book does not change");
+
+    for state in ["Suspended", "Open", "Suspended"] {
+        let began = Instant::now();
+        let patch = json!({"spec": {"state": state}});
+        api.patch("results", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        poll(state, &|| world.control.book()["rules"][0]["state"] == state).await;
+        assert!(began.elapsed() < Duration::from_millis(1500), "{state} after {:?}", began.elapsed());
+    }
+    let status = world
+        .market("results", |status| {
+            status["book"]["generation"] == json!(generation + 3) && reason(status, "Ready") == "WaitingForPods"
+        })
+        .await;
+    assert_eq!(status["book"]["acknowledged"], json!(generation));
+    let message = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap()["message"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    assert!(message.contains("silent: ") && !message.contains("quick: "), "{message}");
+
+    let everywhere = |status: &Value| {
+        condition(status, "Ready") == "True" && status["book"]["acknowledged"] == status["book"]["generation"]
+    };
+    world.server.kubectl(&["delete", "pod", "silent", "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+    let status = world.market("results", everywhere).await;
+    assert_eq!(status["book"]["acknowledged"], json!(generation + 3));
+
+    // A process that got another book with our number is told again, above it.
+    world.control.hold(json!({"generation": generation + 3, "rules": ["others"]}));
+    world.follower("quick", QUICK, "containerd://3").await;
+    poll("our rules are in force", &|| world.control.book()["rules"][0]["state"] == "Suspended").await;
+    let status = world.market("results", everywhere).await;
+    assert!(status["book"]["generation"].as_u64() > Some(generation + 3), "{status}");
+    world.server.kubectl(&["delete", "pod", "quick", "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
 }

@@ -14,14 +14,20 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 - --gateway={{ .Values.gateway.name }}
 - --gateway-namespace={{ .Values.gateway.namespace }}
 - --gateway-proxy-namespace={{ .Values.gateway.proxyNamespace | default .Values.gateway.namespace }}
+{{- range $key, $value := .Values.gateway.proxyLabels }}
+- --gateway-proxy-label={{ $key }}={{ $value }}
+{{- end }}
 - --prometheus-namespace={{ .Values.prometheus.namespace }}
+{{- range $key, $value := .Values.prometheus.podLabels }}
+- --prometheus-label={{ $key }}={{ $value }}
+{{- end }}
 - --dns-namespace={{ .Values.network.dnsNamespace }}
 - --service-subnet={{ .Values.network.serviceSubnet }}
 - --pod-subnet={{ .Values.network.podSubnet }}
 {{- with .Values.domainCa.secretName }}
 - --domain-ca-secret={{ . }}
 {{- end }}
-{{- with .Values.otlpEndpoint }}
+{{- with .Values.otlp.endpoint }}
 - --otlp-endpoint={{ . }}
 {{- end }}
 {{- range .Values.registries }}

@@ -1,6 +1,6 @@
 //! Which cluster the demo, the tests and the benchmarks talk to: the local one, or the person's own.
 
-use std::{env, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, env, net::SocketAddr, path::PathBuf, time::Duration};
 
 use tokio::process::Command;
 
@@ -12,6 +12,7 @@ use crate::{
     gateway::{GATEWAY_NAME, GATEWAY_NAMESPACE},
     image::{Archive, REGISTRY},
     machine::find,
+    network::APISERVER_ADDRESSES,
     paths,
     progress::Progress,
     tools::{self, Set},
@@ -105,7 +106,8 @@ impl OwnCluster {
             let Some((program, args)) = words.split_first() else {
                 return Err(Error::Input("IMAGE_PUSH is empty: unset it, or name a command".into()));
             };
-            own(program)?.args(args).deadline(PUSH_DEADLINE).output().await?;
+            // A command that reads CLUSTER itself would push by its own command, without end.
+            own(program)?.args(args).env(VARIABLE, "").deadline(PUSH_DEADLINE).output().await?;
         }
         Ok(named)
     }
@@ -209,6 +211,22 @@ impl Access {
             Self::Local(cluster) => Some(cluster.kubeconfig()),
             Self::Own(_) => None,
         }
+    }
+
+    /// Value `apiserver` of the operator's chart: the API server as NetworkPolicies see it. Its addresses are named only where it is
+    /// known that they stay, and that ranges hold nodes: not on one's own cluster.
+    pub async fn apiserver_values(&self) -> Result<serde_json::Value> {
+        let cidrs = match self {
+            Self::Local(_) => APISERVER_ADDRESSES.map(|address| format!("{address}/32")).to_vec(),
+            Self::Own(_) => Vec::new(),
+        };
+        let slices = ["get", "endpointslices", "-n", "default", "-l", "kubernetes.io/service-name=kubernetes"];
+        let port = ["-o", "jsonpath={.items[*].ports[*].port}"];
+        let printed = self.kubectl(&[&slices[..], &port[..]].concat()).await?;
+        // Before kube-proxy, that of Service `kubernetes`; after it, those of its endpoints.
+        let ports: BTreeSet<u16> =
+            std::iter::once(443).chain(printed.split_whitespace().flat_map(str::parse)).collect();
+        Ok(serde_json::json!({"cidrs": cidrs, "ports": ports}))
     }
 
     /// Namespace and name of the Gateway that listens for the domains.

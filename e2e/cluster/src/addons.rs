@@ -13,16 +13,21 @@ use crate::{
 /// The namespace of the servers.
 pub const DATABASES_NAMESPACE: &str = "paddock-databases";
 /// The PostgreSQL servers: production, non-production.
-pub const POSTGRESQL_SERVERS: [DatabaseServer; 2] =
-    [DatabaseServer { name: "pg-prod", port: 5432 }, DatabaseServer { name: "pg-nonprod", port: 5432 }];
+pub const POSTGRESQL_SERVERS: [DatabaseServer; 2] = [
+    DatabaseServer { name: "pg-prod", port: 5432, class: "Production", template: POSTGRESQL },
+    DatabaseServer { name: "pg-nonprod", port: 5432, class: "NonProduction", template: POSTGRESQL },
+];
 /// The Kafka brokers: production, non-production.
-pub const KAFKA_SERVERS: [DatabaseServer; 2] =
-    [DatabaseServer { name: "kafka-prod", port: 9092 }, DatabaseServer { name: "kafka-nonprod", port: 9092 }];
+pub const KAFKA_SERVERS: [DatabaseServer; 2] = [
+    DatabaseServer { name: "kafka-prod", port: 9092, class: "Production", template: KAFKA },
+    DatabaseServer { name: "kafka-nonprod", port: 9092, class: "NonProduction", template: KAFKA },
+];
+/// Their namespace, closed both ways.
+pub const DATABASES_NAMESPACE_MANIFEST: &str = include_str!("../addons/namespace.yaml");
 
 /// The login of the administrator of every PostgreSQL server.
 const ADMINISTRATOR: &str = "paddock_admin";
 
-const NAMESPACE: &str = include_str!("../addons/namespace.yaml");
 const POSTGRESQL: &str = include_str!("../addons/postgresql.yaml");
 const KAFKA: &str = include_str!("../addons/kafka.yaml");
 
@@ -33,12 +38,28 @@ pub struct DatabaseServer {
     pub name: &'static str,
     /// The port of its Service.
     pub port: u16,
+    /// The class of the environments that it serves.
+    pub class: &'static str,
+    template: &'static str,
 }
 
 impl DatabaseServer {
     /// Its DNS name inside the cluster.
     pub fn host(&self) -> String {
         format!("{}.{DATABASES_NAMESPACE}.svc.cluster.local", self.name)
+    }
+
+    /// Its objects, with this image. A broker keeps the cluster id that its data was made with, so the id derives from the name.
+    pub fn manifest(&self, image: &str) -> String {
+        let mut id = [0_u8; 16];
+        for (place, byte) in id.iter_mut().zip(self.name.bytes()) {
+            *place = byte;
+        }
+        self.template
+            .replace("@name@", self.name)
+            .replace("@class@", self.class)
+            .replace("@image@", image)
+            .replace("@cluster-id@", &BASE64URL_NOPAD.encode(&id))
     }
 
     /// The Secret with its administrator's `username` and `password`, and `ca.crt`.
@@ -59,13 +80,13 @@ impl Access {
         };
         progress
             .step("databases and brokers", async {
-                self.apply(NAMESPACE).await?;
+                self.apply(DATABASES_NAMESPACE_MANIFEST).await?;
                 for server in POSTGRESQL_SERVERS {
                     self.ensure_credentials(server).await?;
-                    self.apply(&render(POSTGRESQL, server.name, &postgresql.reference)).await?;
+                    self.apply(&server.manifest(&postgresql.reference)).await?;
                 }
                 for server in KAFKA_SERVERS {
-                    self.apply(&render(KAFKA, server.name, &kafka.reference)).await?;
+                    self.apply(&server.manifest(&kafka.reference)).await?;
                 }
                 for server in POSTGRESQL_SERVERS.iter().chain(&KAFKA_SERVERS) {
                     self.drop_broken_pod(*server).await?;
@@ -143,23 +164,15 @@ impl Access {
     }
 }
 
-/// Fills a template. A broker keeps the cluster id that its data was made with, so the id derives from the name.
-fn render(template: &str, name: &str, image: &str) -> String {
-    let mut id = [0_u8; 16];
-    for (place, byte) in id.iter_mut().zip(name.bytes()) {
-        *place = byte;
-    }
-    template.replace("@name@", name).replace("@image@", image).replace("@cluster-id@", &BASE64URL_NOPAD.encode(&id))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn a_rendered_template_has_no_open_places_and_brokers_differ() {
-        let [prod, nonprod] = KAFKA_SERVERS.map(|server| render(KAFKA, server.name, "paddock.local/kafka:1"));
-        for text in [&prod, &nonprod, &render(POSTGRESQL, "pg-prod", "paddock.local/postgresql:1")] {
+        let [prod, nonprod] = KAFKA_SERVERS.map(|server| server.manifest("paddock.local/kafka:1"));
+        let [server, _] = POSTGRESQL_SERVERS;
+        for text in [&prod, &nonprod, &server.manifest("paddock.local/postgresql:1")] {
             assert!(!text.contains('@'), "{text}");
         }
         assert_ne!(prod, nonprod);

@@ -32,7 +32,9 @@ pub mod tools;
 use std::path::PathBuf;
 
 pub use access::{Access, OwnCluster, wants_current};
-pub use addons::{DATABASES_NAMESPACE, DatabaseServer, KAFKA_SERVERS, POSTGRESQL_SERVERS};
+pub use addons::{
+    DATABASES_NAMESPACE, DATABASES_NAMESPACE_MANIFEST, DatabaseServer, KAFKA_SERVERS, POSTGRESQL_SERVERS,
+};
 pub use cluster::{COMPONENTS, Cluster, ComponentState, DEFAULT_NAME, Options, Ports};
 pub use command::Run;
 pub use error::{Error, Result};

@@ -14,6 +14,8 @@ pub(crate) const NODE_ADDRESS: &str = "10.99.0.1";
 pub(crate) const SERVICE_RANGE: &str = "10.96.0.0/16";
 /// The first address of [`SERVICE_RANGE`]: Service `kubernetes`.
 pub(crate) const KUBERNETES_SERVICE: &str = "10.96.0.1";
+/// Addresses at which pods reach the apiserver, before and after kube-proxy: those of Service `kubernetes` and of the node.
+pub(crate) const APISERVER_ADDRESSES: [&str; 2] = [KUBERNETES_SERVICE, NODE_ADDRESS];
 /// Addresses of pods; the one node has all of them.
 pub(crate) const POD_RANGE: &str = "10.244.0.0/22";
 

@@ -86,6 +86,7 @@ impl Installation {
         let image = format!("image={operator_image}");
         let (namespace, name) = self.cluster.gateway();
         let (namespace, name) = (format!("gateway.namespace={namespace}"), format!("gateway.name={name}"));
+        let apiserver = format!("apiserver={}", self.cluster.apiserver_values().await?);
         self.cluster
             .helm(&[
                 "upgrade",
@@ -102,6 +103,8 @@ impl Installation {
                 &namespace,
                 "--set",
                 "domainCa.secretName=paddock-domain-ca",
+                "--set-json",
+                &apiserver,
                 "--wait",
                 "--timeout",
                 "4m",

@@ -24,25 +24,11 @@ async fn main() -> Result<()> {
     let arguments: Arguments = clap::Parser::parse();
     rustls::crypto::ring::default_provider().install_default().ok().context("a TLS provider was installed twice")?;
     let start = Instant::now();
-    announce();
     let installation = Installation::up(&arguments.name, Progress::visible()).await?;
     installation.examples().await?;
     println!("\nEvery tenant is Ready after {} s.\n", start.elapsed().as_secs());
     let bettor = if arguments.no_play { None } else { Some(afternoon(&installation).await?) };
     farewell(&installation, bettor.as_ref(), start)
-}
-
-fn announce() {
-    println!(
-        "This brings up a real Kubernetes on this machine in a network namespace of its own, the operator, two databases"
-    );
-    println!("servers, two brokers and three tenants, and then plays a customer's afternoon.");
-    println!(
-        "  time    first run about 35 minutes on 2 cores (Kubernetes, containerd, Envoy Gateway are built from source),"
-    );
-    println!("          later runs 2 to 6 minutes, most of it the match that is bet on");
-    println!("  disk    about 12 GB of caches and images    memory  below 8 GiB while it runs");
-    println!("  leaves  a running cluster; `make demo-down` removes it\n");
 }
 
 fn say(step: &str, text: impl std::fmt::Display) {

@@ -157,6 +157,26 @@ pub async fn watch(brand: &Brand, token: Option<&str>, channel: &str) -> Result<
     }
 }
 
+/// Reads the stream until a line of a market has a status.
+pub async fn until_shown(stream: &mut Stream, market: u64, status: &str, limit: Duration) -> Result<Value> {
+    let read = async {
+        loop {
+            let frame = receive(stream, limit).await?;
+            let lines = frame.pointer("/payload/lines").and_then(Value::as_array);
+            let shown = lines.into_iter().flatten().find(|line| {
+                line.get("marketId").and_then(Value::as_u64) == Some(market)
+                    && line.get("status").and_then(Value::as_str) == Some(status)
+            });
+            if let Some(line) = shown {
+                return Ok(line.clone());
+            }
+        }
+    };
+    tokio::time::timeout(limit, read)
+        .await
+        .with_context(|| format!("market {market} was not shown as {status} within {} s", limit.as_secs()))?
+}
+
 /// Places a bet and waits for its decision; answers the ticket as decided. Prices that are older than three seconds are no offer: then it
 /// tries again for a while, under another key, as an app would.
 pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {

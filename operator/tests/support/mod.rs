@@ -1,6 +1,7 @@
 //! What tests against a real API server share.
 #![allow(dead_code, reason = "each test binary uses its part")]
 
+pub mod control_port;
 pub mod faults;
 pub mod objects;
 

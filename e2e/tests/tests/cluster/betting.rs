@@ -69,13 +69,21 @@ fn the_same_key_is_the_same_ticket() {
 }
 
 #[test]
-fn a_suspended_market_takes_no_bet_once_it_is_acknowledged() {
+fn a_suspended_market_is_shown_so_and_takes_no_bet_once_it_is_acknowledged() {
     on_cluster(|installation| async move {
         let bettor = funded(installation, "50.00").await;
         let found = play::find(&bettor.brand, "not_started", 1, Duration::from_mins(4)).await.unwrap();
-        installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await.unwrap();
+        let channel = format!("event:{}", found.event);
+        let (mut stream, snapshot) = play::watch(&bettor.brand, None, &channel).await.unwrap();
+        let open = snapshot["lines"].as_array().unwrap().iter().find(|line| line["marketId"] == found.selection.market);
+        assert_eq!(open.unwrap()["status"], "active", "{snapshot}");
         let markets: Api<paddock_crds::v1alpha1::Market> = Api::namespaced(installation.client.clone(), "acme-prod");
+        let before =
+            markets.get("soccer-match-result").await.unwrap().status.and_then(|it| it.book).unwrap().generation;
         let start = Instant::now();
+        installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await.unwrap();
+        let shown = play::until_shown(&mut stream, found.selection.market, "suspended", Duration::from_secs(30)).await;
+        let shown_after = start.elapsed();
         let acknowledged =
             paddock_demo::wait::until("the Market is suspended and acknowledged", Duration::from_secs(30), || async {
                 let market = markets.get("soccer-match-result").await.map_err(|error| error.to_string())?;
@@ -86,6 +94,7 @@ fn a_suspended_market_takes_no_bet_once_it_is_acknowledged() {
                     .any(|condition| condition.type_ == "Suspended" && condition.status == "True");
                 let book = status.book.clone().unwrap_or_default();
                 if suspended
+                    && book.generation > before
                     && book.generation == book.acknowledged
                     && status.observed_generation == market.metadata.generation
                 {
@@ -100,7 +109,9 @@ fn a_suspended_market_takes_no_bet_once_it_is_acknowledged() {
         // Open again before anything can fail: other tests bet on it.
         installation.set_market_state("acme-prod", "soccer-match-result", "Open").await.unwrap();
         acknowledged.unwrap();
-        println!("suspension acknowledged after {} ms", took.as_millis());
+        let shown = shown.unwrap();
+        println!("suspension shown after {} ms, acknowledged by {} ms", shown_after.as_millis(), took.as_millis());
+        assert_eq!(shown["suspendedBy"], "rule", "{shown}");
         let refused = refused.unwrap();
         assert_ne!(refused["status"], "accepted", "{refused}");
         assert!(play::code(&refused).contains("suspended"), "{refused}");

@@ -1,5 +1,7 @@
-//! Controller of DatabaseClass: do its servers answer, and does what claims left behind on them get done.
+//! Controller of DatabaseClass: opens the operator's way to its servers, asks whether they answer, and gets done what claims left
+//! behind on them.
 
+pub mod network;
 pub mod pending;
 pub mod server;
 mod status;
@@ -8,7 +10,7 @@ pub mod writer;
 
 use super::{Ctx, Fault, Kind, Outcome, run};
 use crate::database::{DatabaseError, ServerFacts};
-use crate::kube::{ChildKind, write_status};
+use crate::kube::{ChildKind, apply, write_status};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use paddock_crds::condition::READY;
@@ -50,6 +52,7 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
     });
     let triggers = futures::stream::select_all([
         Box::pin(secrets) as futures::stream::BoxStream<'static, _>,
+        Box::pin(ctx.cache.subscribe::<DatabaseClass>()),
         Box::pin(releases),
         Box::pin(sharing),
     ]);
@@ -66,6 +69,11 @@ impl Kind for DatabaseClass {
     const CONTROLLER: &'static str = "databaseclass";
 
     async fn reconcile(class: Arc<Self>, ctx: Arc<Ctx>) -> Result<Outcome, Fault> {
+        if class.metadata.deletion_timestamp.is_some() {
+            // Its policy goes with it.
+            return Ok(Outcome::Done);
+        }
+        apply(&ctx, network::CONCERN, &network::policy(&class, &ctx.settings)).await?;
         let checked = check(&ctx, &class).await?;
         let mut after = checked.iter().filter_map(|server| Some(server.result.as_ref().err()?.retry())).min();
         if after.is_none() {

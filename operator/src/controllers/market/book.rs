@@ -1,7 +1,7 @@
 //! One pass over one namespace: read, compile, publish, push, tell.
 
 use super::build::{self, Published};
-use super::push::{Answer, Asked, Follower, Pusher};
+use super::push::{Answer, Follower, Pusher};
 use super::status::{Progress, faulty, outside, status};
 use super::validate::{Compiled, compiled};
 use crate::controllers::{Category, Ctx, Fault, Outcome};
@@ -16,12 +16,13 @@ use std::time::Duration;
 
 /// Secret with the token of the control ports.
 const CONTROL_SECRET: &str = "paddock-control";
-/// First wait for a pod that does not answer, and the longest.
+/// First wait for a pod that does not answer, and the longest: a lost node must not keep passes busy. A pod that changes, and a new
+/// book, wait for nothing.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
-const LONGEST_WAIT: Duration = Duration::from_secs(5);
+const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// Statuses that are written at once.
 const WRITES_AT_ONCE: usize = 8;
-/// How often a pass begins anew because a pod has a higher generation.
+/// How often a pass begins anew because a pod has another book that is not older.
 const RAISES: usize = 3;
 
 /// What is remembered of a namespace. Losing it costs one push to each pod, nothing else.
@@ -35,10 +36,8 @@ struct Memory {
     acknowledged: u64,
     /// Processes that have the generation in force.
     in_force: BTreeMap<Follower, u64>,
-    /// Processes that did not answer last time.
-    failed: BTreeSet<Follower>,
-    /// Passes in a row that ended with a pod missing.
-    attempts: u32,
+    /// How often in a row a process did not take the present generation.
+    missed: BTreeMap<Follower, u32>,
 }
 
 /// The books of all namespaces.
@@ -114,27 +113,28 @@ impl Books {
             let generation = build::generation(&digest, &known, floor);
             let book = rules.book.clone().with_generation(generation);
             let object = build::config_map(namespace, tenant, environment, &book).map_err(defect)?;
+            if memory.published.as_ref().is_none_or(|published| published.generation != generation) {
+                memory.missed.clear();
+            }
             // Remembered first: if the answer is lost, the write may still have happened.
             memory.published = Some(Published { generation, digest: digest.clone() });
             self.remember(namespace, memory.clone());
             apply(ctx, "market", &object).await?;
-            let text: Arc<str> = book.to_json().map_err(defect)?.into();
+            let text = book.to_json().map_err(defect)?;
             let (higher, waiting) = self.push(ctx, namespace, generation, &text, &mut memory).await?;
             if let Some(higher) = higher {
-                tracing::warn!(namespace, higher, generation, "a pod has a higher market book; publishing above it");
-                memory.floor = higher;
+                tracing::warn!(namespace, higher, generation, "a pod has another market book; publishing above it");
+                // Above it also if it has our number and other rules.
+                memory.floor = higher.max(generation.saturating_add(1));
                 continue;
             }
             // What was acknowledged stays so when pods come and go; a restart of the operator reads it from the Markets.
             memory.acknowledged = memory.acknowledged.max(told(|book| book.acknowledged)).min(generation);
             let again = if waiting.is_empty() {
                 memory.acknowledged = generation;
-                memory.attempts = 0;
                 None
             } else {
-                memory.attempts = memory.attempts.saturating_add(1);
-                let wait = FIRST_WAIT.saturating_mul(1 << memory.attempts.saturating_sub(1).min(8)).min(LONGEST_WAIT);
-                Some(wait)
+                Some(wait(memory.missed.values().min().copied()))
             };
             let progress = Progress { generation, acknowledged: memory.acknowledged, waiting };
             self.remember(namespace, memory);
@@ -144,19 +144,20 @@ impl Books {
         Err(Fault::new(Category::Conflict, "a pod keeps answering with a higher market book; it is tried again"))
     }
 
-    /// Tells the pods that do not have the generation in force yet. Returns a higher generation that one of them has, and those that
-    /// still miss it, each with why.
+    /// Tells the pods that do not have the generation in force yet. Returns the highest generation of another book that one of them
+    /// has, and those that still miss ours, each with why.
     async fn push(
         &self,
         ctx: &Ctx,
         namespace: &str,
         generation: u64,
-        book: &Arc<str>,
+        book: &str,
         memory: &mut Memory,
     ) -> Result<(Option<u64>, Vec<String>), Fault> {
         let pods = ctx.cache.children(ChildKind::Pod, Some(namespace), &[(labels::MARKET_BOOK, "true")]);
         let followers: BTreeSet<Follower> = pods.iter().filter_map(|pod| Follower::of(pod)).collect();
         memory.in_force.retain(|follower, _| followers.contains(follower));
+        memory.missed.retain(|follower, _| followers.contains(follower));
         let missing: Vec<Follower> =
             followers.into_iter().filter(|follower| memory.in_force.get(follower) != Some(&generation)).collect();
         if missing.is_empty() {
@@ -168,24 +169,33 @@ impl Books {
         };
         // Outside of the apiserver: only while this process leads (rule O5).
         ctx.leader.fence()?;
-        let failed = std::mem::take(&mut memory.failed);
-        let missing =
-            missing.into_iter().map(|follower| Asked { failed_before: failed.contains(&follower), follower }).collect();
         let mut higher = None;
         let mut waiting = Vec::new();
         for (follower, answer) in self.pusher.push(missing, &token, generation, book).await {
             match answer {
-                Answer::InForce => _ = memory.in_force.insert(follower, generation),
+                Answer::InForce => {
+                    memory.missed.remove(&follower);
+                    memory.in_force.insert(follower, generation);
+                }
                 Answer::Newer(other) => higher = higher.max(Some(other)),
                 Answer::Failed(why) => {
                     waiting.push(format!("{}: {why}", follower.name));
-                    memory.failed.insert(follower);
+                    let missed = memory.missed.entry(follower).or_default();
+                    *missed = missed.saturating_add(1);
                 }
             }
         }
         waiting.sort();
         Ok((higher, waiting))
     }
+}
+
+/// How long to wait after a pass that processes missed; `missed`: how often in a row the one did that missed fewest. `None`: nobody could
+/// be told, for want of the token, whose arrival is a change.
+fn wait(missed: Option<u32>) -> Duration {
+    missed.map_or(LONGEST_WAIT, |missed| {
+        FIRST_WAIT.saturating_mul(1 << missed.saturating_sub(1).min(8)).min(LONGEST_WAIT)
+    })
 }
 
 /// Tenant and environment of a namespace that is one and stays.

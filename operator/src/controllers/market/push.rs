@@ -5,15 +5,15 @@ use kube::api::DynamicObject;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::Deserialize;
 use serde_json::Value;
-use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a pod may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(2);
-/// How long a pod may take that did not answer last time: it must not hold up the next change for the others.
-const SHORT_TIMEOUT: Duration = Duration::from_millis(400);
+/// How long a pod may take to answer: it must not hold up the next change for the others. A pod that needs longer goes on with it,
+/// and says so when it is asked again.
+const TIMEOUT: Duration = Duration::from_millis(500);
 /// Pods that are asked at once.
 const AT_ONCE: usize = 256;
+/// Longest answer that is read.
+const LONGEST_ANSWER: usize = 4096;
 
 /// A pod that follows the book.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,15 +24,6 @@ pub struct Follower {
     pub process: String,
     /// Its address.
     pub ip: String,
-}
-
-/// A pod to tell.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// Which.
-    pub follower: Follower,
-    /// Whether it did not answer last time.
-    pub failed_before: bool,
 }
 
 impl Follower {
@@ -61,7 +52,7 @@ impl Follower {
 pub enum Answer {
     /// The book is in force.
     InForce,
-    /// The pod has a book of this higher generation.
+    /// The pod has a book of this generation that is not ours: a higher one, or the same number with other rules.
     Newer(u64),
     /// It did not answer, or not so.
     Failed(String),
@@ -96,52 +87,52 @@ impl Pusher {
     /// Tells all of them.
     pub async fn push(
         &self,
-        followers: Vec<Asked>,
+        followers: Vec<Follower>,
         token: &SecretString,
         generation: u64,
-        book: &Arc<str>,
+        book: &str,
     ) -> Vec<(Follower, Answer)> {
         futures::stream::iter(followers)
-            .map(|Asked { follower, failed_before }| async move {
-                let timeout = if failed_before { SHORT_TIMEOUT } else { TIMEOUT };
-                let answer = self.put(&follower, token, generation, book.clone(), timeout).await;
-                (follower, answer)
+            .map(|follower| async move {
+                let asked = tokio::time::timeout(TIMEOUT, self.put(&follower, token, generation, book)).await;
+                (follower, asked.unwrap_or_else(|_| Answer::Failed("no answer in time".into())))
             })
             .buffer_unordered(AT_ONCE)
             .collect()
             .await
     }
 
-    async fn put(
-        &self,
-        follower: &Follower,
-        token: &SecretString,
-        generation: u64,
-        book: Arc<str>,
-        timeout: Duration,
-    ) -> Answer {
+    async fn put(&self, follower: &Follower, token: &SecretString, generation: u64, book: &str) -> Answer {
         let host = if follower.ip.contains(':') { format!("[{}]", follower.ip) } else { follower.ip.clone() };
         let request = self
             .http
             .put(format!("http://{host}:{}/market-book", self.port))
-            .timeout(timeout)
             .bearer_auth(token.expose_secret())
             .header("content-type", "application/json")
-            .body(book.as_bytes().to_vec());
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) if error.is_timeout() => return Answer::Failed("no answer in time".into()),
-            Err(_) => return Answer::Failed("no connection to its control port".into()),
+            .body(book.to_owned());
+        let Ok(response) = request.send().await else {
+            return Answer::Failed("no connection to its control port".into());
         };
-        let status = response.status();
-        let body = response.json::<Body>().await;
-        match (status.as_u16(), body) {
-            (200, Ok(body)) if body.generation >= generation => Answer::InForce,
-            (409, Ok(body)) if body.generation > generation => Answer::Newer(body.generation),
+        let status = response.status().as_u16();
+        match (status, body(response).await) {
+            (200, Some(body)) if body.generation == generation => Answer::InForce,
+            (409, Some(body)) if body.generation >= generation => Answer::Newer(body.generation),
             (401 | 403, _) => Answer::Failed("it refuses our token; it must read /control/token again".into()),
             (status, _) => Answer::Failed(format!("it answered {status}")),
         }
     }
+}
+
+/// What a pod says is in force. It may be a tenant's own component: no more is read than an answer needs.
+async fn body(mut response: reqwest::Response) -> Option<Body> {
+    let mut text = Vec::new();
+    while let Some(part) = response.chunk().await.ok()? {
+        text.extend_from_slice(&part);
+        if text.len() > LONGEST_ANSWER {
+            return None;
+        }
+    }
+    serde_json::from_slice(&text).ok()
 }
 
 #[cfg(test)]
@@ -182,7 +173,7 @@ mod tests {
                     return (StatusCode::UNAUTHORIZED, Json(Value::Null));
                 }
                 let asked = book["generation"].as_u64().unwrap_or_default();
-                if asked < 5 {
+                if asked <= 5 {
                     return (StatusCode::CONFLICT, Json(json!({"generation": 5, "digest": "d"})));
                 }
                 (StatusCode::OK, Json(json!({"generation": asked, "digest": "d"})))
@@ -196,21 +187,16 @@ mod tests {
         let ask = |token: &'static str, generation: u64| {
             let (pusher, follower) = (pusher.clone(), follower.clone());
             async move {
-                let book: Arc<str> = json!({"generation": generation}).to_string().into();
-                pusher
-                    .push(vec![Asked { follower, failed_before: false }], &SecretString::from(token), generation, &book)
-                    .await
-                    .remove(0)
-                    .1
+                let book = json!({"generation": generation}).to_string();
+                pusher.push(vec![follower], &SecretString::from(token), generation, &book).await.remove(0).1
             }
         };
         assert_eq!(ask("token", 7).await, Answer::InForce);
         assert_eq!(ask("token", 4).await, Answer::Newer(5));
+        assert_eq!(ask("token", 5).await, Answer::Newer(5), "other rules with our number");
         assert!(matches!(ask("wrong", 7).await, Answer::Failed(_)));
         let gone = Pusher::new(1).unwrap();
-        let book: Arc<str> = "{}".into();
-        let answers =
-            gone.push(vec![Asked { follower, failed_before: true }], &SecretString::from("token"), 1, &book).await;
+        let answers = gone.push(vec![follower], &SecretString::from("token"), 1, "{}").await;
         assert!(matches!(answers[0].1, Answer::Failed(_)));
     }
 }

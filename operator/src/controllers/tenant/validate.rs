@@ -1,6 +1,6 @@
 //! Checks across objects that admission cannot make: pure, from what was read to what may be built.
 
-use super::build::cidr::{Cidr, LINK_LOCAL};
+use super::build::cidr::{Cidr, METADATA};
 use super::build::services::{betting_service, has_digest, wanted};
 use super::build::{Identity, Surroundings};
 use super::dereference::References;
@@ -88,7 +88,7 @@ fn owners(tenant: &Tenant, environment: &Environment) -> Vec<Finding> {
 /// Targets that are no range, or lie where tenants must not go by address; no policy opens them.
 fn targets(environment: &Environment, around: &Surroundings) -> Vec<Finding> {
     let closed: Vec<Cidr> =
-        around.cluster_subnets.iter().map(String::as_str).chain(LINK_LOCAL).filter_map(Cidr::parse).collect();
+        around.cluster_subnets.iter().map(String::as_str).chain(METADATA).filter_map(Cidr::parse).collect();
     let refuse = |message: String| Finding::stalled(Concern::Namespaces, &environment.name, "InvalidSpec", message);
     environment
         .network
@@ -99,7 +99,7 @@ fn targets(environment: &Environment, around: &Surroundings) -> Vec<Finding> {
                 Some(refuse(format!("network.allow: {} is no range of addresses: write 203.0.113.0/24", target.cidr)))
             }
             Some(range) if closed.iter().any(|c| c.contains(&range)) => Some(refuse(format!(
-                "network.allow: {} lies inside of the cluster: name addresses outside of it",
+                "network.allow: {} lies inside of the cluster or where clouds tell credentials: name addresses outside",
                 target.cidr
             ))),
             Some(_) => None,

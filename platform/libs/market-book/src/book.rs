@@ -3,7 +3,7 @@
 use paddock_odds::{MarketType, Specifiers};
 use serde::{Deserialize, Serialize};
 
-use crate::{MarketRule, Phase};
+use crate::{EventAttributes, MarketRule, Phase};
 
 /// Version of the book's JSON; a reader refuses a higher one, because it could not enforce what it does not know.
 pub const SCHEMA: u32 = 1;
@@ -15,17 +15,6 @@ pub struct Book {
     schema: u32,
     generation: u64,
     rules: Vec<MarketRule>,
-}
-
-/// What a book needs to know of an event.
-#[derive(Debug, Clone, Copy)]
-pub struct EventAttributes<'a> {
-    /// Sport, lower case.
-    pub sport: &'a str,
-    /// Every name of its category: URN, slug.
-    pub categories: &'a [&'a str],
-    /// Every name of its tournament: URN, slug.
-    pub tournaments: &'a [&'a str],
 }
 
 /// A book that cannot be put in force.
@@ -91,17 +80,17 @@ impl Book {
         self.rules.iter().find(|rule| rule.name == name)
     }
 
-    /// The narrowest rule of a line, whatever its state; `None` = the line is not offered. Ask [`MarketRule::is_open`] before
-    /// taking a bet.
+    /// The narrowest rule of a line, whatever its state; `None` = the line is not offered. Ask [`Book::open_rule`] before taking
+    /// a bet.
     pub fn rule_for(
         &self,
-        event: &EventAttributes<'_>,
+        event: &EventAttributes,
         market_type: MarketType,
         specifiers: &Specifiers,
         phase: Phase,
     ) -> Option<&MarketRule> {
-        let admits = |list: &std::collections::BTreeSet<String>, names: &[&str]| {
-            list.is_empty() || names.iter().any(|name| list.contains(*name))
+        let admits = |list: &std::collections::BTreeSet<String>, names: &[String]| {
+            list.is_empty() || names.iter().any(|name| list.contains(name))
         };
         self.rules
             .iter()
@@ -109,8 +98,8 @@ impl Book {
                 rule.sport == event.sport
                     && rule.market_type == market_type
                     && rule.selector.phases.contains(&phase)
-                    && admits(&rule.selector.categories, event.categories)
-                    && admits(&rule.selector.tournaments, event.tournaments)
+                    && admits(&rule.selector.categories, &event.categories)
+                    && admits(&rule.selector.tournaments, &event.tournaments)
                     && (phase == Phase::Live || rule.specifiers.is_empty() || rule.specifiers.contains(specifiers))
             })
             .max_by_key(|rule| (rule.narrowness(phase), std::cmp::Reverse(&rule.name)))

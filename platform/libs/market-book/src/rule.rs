@@ -171,11 +171,16 @@ pub struct Geography {
 }
 
 impl Geography {
+    /// Whether not everybody may bet.
+    pub fn is_restricted(&self) -> bool {
+        !self.allow.is_empty() || !self.deny.is_empty()
+    }
+
     /// Whether a customer in a country (upper case) may bet. An unknown country (empty) may only where nothing is
     /// restricted.
     pub fn admits(&self, country: &str) -> bool {
         if country.is_empty() {
-            return self.allow.is_empty() && self.deny.is_empty();
+            return !self.is_restricted();
         }
         (self.allow.is_empty() || self.allow.contains(country)) && !self.deny.contains(country)
     }

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helper functions of tests are tests too
 
 use paddock_market_book::{
-    Book, BookError, Candidate, EventAttributes, Geography, MarketRule, Phase, RuleSpec, RuleState, combine, compile,
+    Book, BookError, Candidate, EventAttributes, Geography, MarketRule, Phase, Refusal, RuleSpec, RuleState, combine,
+    compile,
 };
 use paddock_money::{Currency, Money};
 use paddock_odds::{MarketType, Specifiers};
@@ -35,15 +36,13 @@ fn candidate(second: u32, rule: MarketRule) -> Candidate {
     Candidate { created_at: format!("2026-11-01T10:00:{second:02}Z"), rule }
 }
 
-const EVENT: EventAttributes<'_> = EventAttributes {
-    sport: "soccer",
-    categories: &["sr:category:1", "england"],
-    tournaments: &["sr:tournament:17", "premier-league"],
-};
+fn event(sport: &str) -> EventAttributes {
+    EventAttributes::new(sport, ("sr:category:1", "England"), ("sr:tournament:17", "Premier League"))
+}
 
 fn found<'a>(book: &'a Book, line: &str, phase: Phase) -> Option<&'a str> {
     let specifiers = Specifiers::parse(line).unwrap();
-    book.rule_for(&EVENT, MarketType::TotalGoals, &specifiers, phase).map(|rule| rule.name.as_str())
+    book.rule_for(&event("Soccer"), MarketType::TotalGoals, &specifiers, phase).map(|rule| rule.name.as_str())
 }
 
 #[test]
@@ -74,9 +73,8 @@ fn the_narrowest_rule_wins() {
     assert_eq!(found(&book, "total=2.5", Phase::PreMatch), Some("lines"));
     assert_eq!(found(&book, "total=3.5", Phase::PreMatch), None, "not listed");
     assert_eq!(found(&book, "total=3.5", Phase::Live), Some("live"));
-    assert_eq!(book.rule_for(&EVENT, MarketType::MatchResult, &Specifiers::none(), Phase::Live), None);
-    let handball = EventAttributes { sport: "handball", ..EVENT };
-    assert_eq!(book.rule_for(&handball, MarketType::TotalGoals, &Specifiers::none(), Phase::Live), None);
+    assert_eq!(book.rule_for(&event("Soccer"), MarketType::MatchResult, &Specifiers::none(), Phase::Live), None);
+    assert_eq!(book.rule_for(&event("Handball"), MarketType::TotalGoals, &Specifiers::none(), Phase::Live), None);
 }
 
 #[test]
@@ -111,9 +109,27 @@ fn a_closed_narrow_rule_hides_a_wide_open_one() {
             ),
         ],
     );
-    let rule =
-        book.rule_for(&EVENT, MarketType::TotalGoals, &Specifiers::parse("total=2.5").unwrap(), Phase::Live).unwrap();
+    let rule = book
+        .rule_for(&event("Soccer"), MarketType::TotalGoals, &Specifiers::parse("total=2.5").unwrap(), Phase::Live)
+        .unwrap();
     assert_eq!((rule.name.as_str(), rule.state, rule.is_open()), ("narrow", RuleState::Closed, false));
+}
+
+#[test]
+fn a_line_takes_bets_where_its_rule_is_open_and_admits_the_country() {
+    let taken = |state: &str, sport: &str| {
+        let (book, _) = compile(1, vec![candidate(1, rule("all", |value| value["state"] = json!(state)))]);
+        let line = Specifiers::parse("total=2.5").unwrap();
+        book.open_rule(&event(sport), MarketType::TotalGoals, &line, Phase::Live).map(|rule| rule.name.clone())
+    };
+    assert_eq!(taken("Open", "Handball"), Err(Refusal::MarketClosed), "no rule");
+    assert_eq!(taken("Suspended", "Soccer"), Err(Refusal::MarketSuspended));
+    assert_eq!(taken("Closed", "Soccer"), Err(Refusal::MarketClosed));
+    assert_eq!(taken("Open", "Soccer").as_deref(), Ok("all"));
+    let open = rule("all", |_| {});
+    let elsewhere = Err(Refusal::CountryNotAllowed);
+    assert_eq!(["MT", "FR", ""].map(|country| open.admits(country)), [Ok(()), elsewhere, elsewhere]);
+    assert_eq!(serde_json::to_value(Refusal::CountryNotAllowed).unwrap(), Refusal::CountryNotAllowed.to_string());
 }
 
 #[test]
@@ -254,12 +270,12 @@ proptest! {
         for phase in [Phase::PreMatch, Phase::Live] {
             for line in ["total=1.5", "total=2.5", "total=3.5"] {
                 let specifiers = Specifiers::parse(line).unwrap();
-                let Some(winner) = book.rule_for(&EVENT, MarketType::TotalGoals, &specifiers, phase) else { continue };
+                let Some(winner) = book.rule_for(&event("Soccer"), MarketType::TotalGoals, &specifiers, phase) else { continue };
                 // Without the winner, no remaining rule may be equally narrow: compiling only the two of them refuses neither.
                 for other in book.rules().iter().filter(|other| other.name != winner.name) {
                     let (pair, refused) = compile(1, vec![candidate(0, winner.clone()), candidate(1, other.clone())]);
                     prop_assert!(refused.is_empty());
-                    let again = pair.rule_for(&EVENT, MarketType::TotalGoals, &specifiers, phase).unwrap();
+                    let again = pair.rule_for(&event("soccer"), MarketType::TotalGoals, &specifiers, phase).unwrap();
                     prop_assert_eq!(&again.name, &winner.name);
                 }
             }

@@ -1,14 +1,22 @@
 //! The market book in force in this pod (rule B3).
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use paddock_market_book::{Book, BookError};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tokio::sync::{OwnedRwLockReadGuard, RwLock, watch};
+use tokio::time::Instant;
 
 use crate::Gate;
+
+/// How often the file is read, like bindings.
+const FILE_PERIOD: Duration = Duration::from_millis(500);
+/// From when on the book of the file alone makes a pod ready. The file is as old as the pod; the operator tells every pod that runs
+/// what holds by now. Another one takes over in less than this: then there is none, and nothing newer either.
+const OPERATOR_AWAY: Duration = Duration::from_secs(20);
 
 /// Which book is in force: the answer to `PUT` and `GET /market-book`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,12 +38,22 @@ pub enum PutBookError {
     Newer(BookInForce),
 }
 
+/// Part of putting a book in force.
+type Enforce = Box<dyn Fn(&Arc<Book>) + Send + Sync>;
+
 /// Holds the book in force. Clones share it.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BookHolder {
     held: Arc<RwLock<Option<Arc<Book>>>>,
+    enforce: Arc<Mutex<Vec<Enforce>>>,
     changes: watch::Sender<Option<Arc<Book>>>,
     gate: Gate,
+}
+
+impl std::fmt::Debug for BookHolder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("BookHolder").field("in_force", &self.in_force()).finish_non_exhaustive()
+    }
 }
 
 /// The book, kept in force while this lives: a newer one waits. Hold it over the transaction that commits a ticket, and no
@@ -55,9 +73,9 @@ impl std::ops::Deref for BookGuard {
 }
 
 impl BookHolder {
-    /// No book yet; the gate opens with the first.
+    /// No book yet; the gate opens with the first that the operator puts in force.
     pub fn new(gate: Gate) -> Self {
-        Self { held: Arc::default(), changes: watch::Sender::new(None), gate }
+        Self { held: Arc::default(), enforce: Arc::default(), changes: watch::Sender::new(None), gate }
     }
 
     /// The book, pinned; `None` before the first one is there.
@@ -77,19 +95,36 @@ impl BookHolder {
         self.changes.subscribe()
     }
 
+    /// Makes something part of putting a book in force: it is done before the book is acknowledged, and at once with the present one.
+    /// It must not wait for anything.
+    pub async fn enforce_with(&self, enforce: impl Fn(&Arc<Book>) + Send + Sync + 'static) {
+        let held = self.held.write().await;
+        if let Some(book) = held.as_ref() {
+            enforce(book);
+        }
+        self.enforce.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(enforce));
+    }
+
     /// Which book is in force.
     pub fn in_force(&self) -> Option<BookInForce> {
         self.now().and_then(|book| describe(&book).ok())
     }
 
-    /// Puts a book in force, once those who hold the present one let go.
+    /// Puts the operator's book in force, once those who hold the present one let go, and opens the gate.
     pub async fn put(&self, json: &[u8]) -> Result<BookInForce, PutBookError> {
+        self.put_in_force(json, true).await
+    }
+
+    async fn put_in_force(&self, json: &[u8], opens: bool) -> Result<BookInForce, PutBookError> {
         let book = Book::from_json(json)?;
         let offered = describe(&book)?;
         let mut held = self.held.write().await;
         if let Some(present) = held.as_deref() {
             let present = describe(present)?;
             if present == offered {
+                if opens {
+                    self.gate.open();
+                }
                 return Ok(present);
             }
             if present.generation >= offered.generation {
@@ -98,47 +133,56 @@ impl BookHolder {
         }
         let book = Arc::new(book);
         *held = Some(Arc::clone(&book));
+        for enforce in self.enforce.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            enforce(&book);
+        }
         self.changes.send_replace(Some(book));
-        self.gate.open();
+        if opens {
+            self.gate.open();
+        }
         tracing::info!(generation = offered.generation, digest = offered.digest, "market book in force");
         Ok(offered)
     }
 
-    /// Reads the file as often as bindings are read; an older generation is no error, the operator's `PUT` is quicker than the
-    /// file.
+    /// Follows the file; an older generation is no error, the operator's `PUT` is quicker than the file.
     pub(crate) async fn follow_file(self, path: PathBuf) {
+        let started = Instant::now();
         let mut last = Vec::new();
-        let mut ticks = tokio::time::interval(std::time::Duration::from_millis(500));
+        let mut ticks = tokio::time::interval(FILE_PERIOD);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
             self.read_file(&path, &mut last).await;
+            if started.elapsed() >= OPERATOR_AWAY && self.now().is_some() {
+                self.gate.open();
+            }
         }
     }
 
     async fn read_file(&self, path: &Path, last: &mut Vec<u8>) {
         let json = match tokio::fs::read(path).await {
             Ok(json) => json,
-            Err(error) => {
-                if self.now().is_none() {
-                    self.gate.close(format!("{} cannot be read: {error}", path.display()));
-                }
-                return;
-            }
+            Err(error) => return self.lacks(format!("{} cannot be read: {error}", path.display())).await,
         };
         if json == *last {
             return;
         }
-        match self.put(&json).await {
+        match self.put_in_force(&json, false).await {
             Ok(_) | Err(PutBookError::Newer(_)) => {}
             Err(PutBookError::Refused(error)) => {
                 tracing::error!(path = %path.display(), %error, "market book refused");
-                if self.now().is_none() {
-                    self.gate.close(error.to_string());
-                }
+                self.lacks(error.to_string()).await;
             }
         }
         *last = json;
+    }
+
+    /// Says why no book is there, if none is.
+    async fn lacks(&self, why: String) {
+        let held = self.held.read().await;
+        if held.is_none() {
+            self.gate.close(why);
+        }
     }
 }
 
@@ -181,5 +225,46 @@ mod tests {
         drop(guard);
         assert_eq!(put.await.unwrap().generation, 2);
         assert_eq!(holder.hold().await.unwrap().generation(), 2);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_file_alone_makes_a_pod_ready_when_the_operator_stays_away() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("book.json");
+        let pod = || {
+            let readiness = Readiness::default();
+            let holder = BookHolder::new(readiness.gate("market-book", "not loaded"));
+            tokio::spawn(holder.clone().follow_file(path.clone()));
+            (holder, readiness)
+        };
+        let ((told, told_ready), (alone, alone_ready)) = (pod(), pod());
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(told_ready.missing()[0].contains("cannot be read"), "{:?}", told_ready.missing());
+        std::fs::write(&path, book(1)).unwrap();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(told.in_force().unwrap().generation, 1, "enforced");
+        assert_eq!(told_ready.missing().len(), 1, "it may be old");
+        told.put(book(1).as_bytes()).await.unwrap();
+        assert!(told_ready.missing().is_empty(), "the operator says the same");
+
+        tokio::time::sleep(OPERATOR_AWAY.saturating_sub(Duration::from_secs(3))).await;
+        assert_eq!((alone.in_force().unwrap().generation, alone_ready.missing().len()), (1, 1));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(alone_ready.missing().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_book_is_enforced_before_it_is_acknowledged() {
+        let holder = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
+        holder.put(book(1).as_bytes()).await.unwrap();
+        let enforced = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&enforced);
+        holder.enforce_with(move |book| told.lock().unwrap().push(book.generation())).await;
+        assert_eq!(*enforced.lock().unwrap(), [1], "the present one");
+        holder.put(book(2).as_bytes()).await.unwrap();
+        assert_eq!(*enforced.lock().unwrap(), [1, 2]);
+        holder.put(book(2).as_bytes()).await.unwrap();
+        assert!(holder.put(book(1).as_bytes()).await.is_err());
+        assert_eq!(*enforced.lock().unwrap(), [1, 2], "nothing new");
     }
 }

@@ -104,8 +104,11 @@ async fn get_book(State(pod): State<Pod>) -> Result<Response, Problem> {
 }
 
 async fn put_book(State(pod): State<Pod>, body: Bytes) -> Result<Response, Problem> {
-    let book = pod.book.as_ref().ok_or_else(no_book)?;
-    match book.put(&body).await {
+    let book = pod.book.ok_or_else(no_book)?;
+    // A task of its own: a caller that loses patience, while the book waits for those who hold the present one, finds it in force
+    // when it asks again.
+    let put = tokio::spawn(async move { book.put(&body).await });
+    match put.await.map_err(Problem::internal)? {
         Ok(in_force) => Ok(Json(in_force).into_response()),
         Err(PutBookError::Newer(in_force)) => Ok((StatusCode::CONFLICT, Json(in_force)).into_response()),
         Err(PutBookError::Refused(error)) => Err(Problem::unprocessable("market-book-refused", error.to_string())),

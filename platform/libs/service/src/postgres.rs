@@ -107,6 +107,10 @@ fn pool(binding: &Binding, bounds: PoolBounds) -> Result<PgPool, BindingError> {
         ("statement_timeout", bounds.statement.as_millis().to_string()),
         ("idle_in_transaction_session_timeout", bounds.idle_in_transaction.as_millis().to_string()),
         ("lock_timeout", bounds.statement.as_millis().to_string()),
+        // A node that dies says no goodbye: the server itself must notice, or the lock of an outbox's relay stays for hours.
+        ("tcp_keepalives_idle", "10".to_owned()),
+        ("tcp_keepalives_interval", "5".to_owned()),
+        ("tcp_keepalives_count", "3".to_owned()),
     ]);
     Ok(PgPoolOptions::new()
         .max_connections(bounds.connections)

@@ -89,7 +89,8 @@ impl Service {
         Self::start_at(component, settings, Layout::default(), false).await
     }
 
-    /// The same for a component with `marketBook: true`; `/readyz` waits for the book.
+    /// The same for a component with `marketBook: true`; `/readyz` waits until the operator put the book in force, or
+    /// stays away.
     pub async fn start_with_market_book(component: &'static str, settings: Settings) -> anyhow::Result<Self> {
         Self::start_at(component, settings, Layout::default(), true).await
     }
@@ -108,7 +109,8 @@ impl Service {
         let registry = registry(component, &environment)?;
         let metrics = HttpMetrics::register(&registry)?;
         let readiness = Readiness::default();
-        let book = market_book.then(|| BookHolder::new(readiness.gate("market-book", "not loaded yet")));
+        let book = market_book
+            .then(|| BookHolder::new(readiness.gate("market-book", "the operator has not put it in force yet")));
         let bindings = Arc::new(Bindings::new(environment.bindings.clone()));
         let [http, internal, metrics_port, control_port] = bind(&layout).await?;
         let mut addresses = [SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)); 4];

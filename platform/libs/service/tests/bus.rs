@@ -135,6 +135,31 @@ async fn a_fenced_producer_knows_it() {
     assert!(matches!(refused, Err(FencedError::Fenced)), "for good: {refused:?}");
 }
 
+/// A coordinator that is away for longer than a step of a transaction: the end is asked for again, not given up half done.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_that_takes_long_is_waited_for() {
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("t.abc.customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let record = |number| Record::of(&event(number, Uuid::nil())).unwrap();
+    let mut producer = bus.fenced_producer("feed").unwrap();
+    timeout(LONG, producer.take_over()).await.unwrap().unwrap();
+    // The client asks again after 0.1 s to 1 s each time: all of them take longer than the ten seconds of a step.
+    let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 16]);
+    let asked = std::time::Instant::now();
+    timeout(LONG, producer.publish(&[record(1)])).await.unwrap().unwrap();
+    assert!(asked.elapsed() > Duration::from_secs(10), "no step has timed out: the test proved nothing");
+    timeout(LONG, producer.publish(&[record(2)])).await.unwrap().unwrap();
+    let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
+    let mut seen = Vec::new();
+    while let Followed::Record { value, .. } = timeout(LONG, follower.next()).await.unwrap().unwrap() {
+        seen.push(sequence(&value.unwrap()));
+    }
+    assert_eq!(seen, [1, 2], "each once");
+}
+
 #[tokio::test]
 async fn a_topic_that_is_not_in_the_binding_is_named() {
     let folder = tempfile::tempdir().unwrap();

@@ -14,7 +14,7 @@ use paddock_events::{CustomerChanged, CustomerMessage, Envelope, Origin, Topic, 
 use paddock_service::binding::Bindings;
 use paddock_service::kafka::{Bus, Followed, Start};
 use paddock_service::outbox::{self, Outbox};
-use paddock_service::postgres::Database;
+use paddock_service::postgres::{Database, PoolBounds};
 use paddock_test_postgres::Server;
 use rdkafka::mocking::MockCluster;
 use sqlx::PgPool;
@@ -99,4 +99,38 @@ async fn committed_events_come_in_order() {
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 0);
+}
+
+/// The session that relays holds a lock. If its node dies without a word, the server must notice within seconds, or no event
+/// leaves this database until the kernel's two hours are over.
+#[tokio::test]
+async fn the_server_looks_after_silent_sessions() {
+    let server = Server::start().await.unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let need = folder.path().join("db");
+    std::fs::create_dir(&need).unwrap();
+    let port = server.port().to_string();
+    let files = [
+        ("type", "postgresql"),
+        ("host", "127.0.0.1"),
+        ("port", port.as_str()),
+        ("database", "postgres"),
+        ("username", "postgres"),
+        ("password", "none"),
+        ("sslmode", "disable"),
+        ("version", "1"),
+    ];
+    for (name, text) in files {
+        std::fs::write(need.join(name), text).unwrap();
+    }
+    let binding = Bindings::new(folder.path().to_owned()).watch("db").unwrap();
+    let database = Database::connect(&binding.borrow().clone(), PoolBounds::default()).unwrap();
+    let mut seconds = Vec::new();
+    for name in ["tcp_keepalives_idle", "tcp_keepalives_interval", "tcp_keepalives_count"] {
+        let value: String =
+            sqlx::query_scalar("SELECT current_setting($1)").bind(name).fetch_one(&database.pool()).await.unwrap();
+        seconds.push(value.parse::<u32>().unwrap());
+    }
+    let [idle, interval, count] = seconds[..] else { panic!("three settings") };
+    assert!(idle + interval * count <= 30, "{seconds:?}");
 }

@@ -75,6 +75,7 @@ impl StaffTokens {
         let mut validation = Validation::new(family);
         validation.set_issuer(&[&self.issuer]);
         validation.set_audience(&[&self.audience]);
+        validation.validate_nbf = true;
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
         let claims = decode::<Claims>(token, &key, &validation).map_err(|error| invalid(error.into()))?.claims;
         if claims.tenant != self.tenant || claims.environment != self.environment {

@@ -18,10 +18,13 @@ use axum::Router;
 use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
+use paddock_account::domain::plan::Movement;
 use paddock_account::http::{AppState, CALLERS, backoffice, internal};
 use paddock_account::limiter::LoginLimiter;
 use paddock_account::password::Passwords;
 use paddock_account::staff::StaffTokens;
+use paddock_account::store::{Action, Asked, Command};
+use paddock_ledger::{AccountCode, Reason};
 use paddock_money::Currency;
 use paddock_service::{CALLER_HEADER, Callers};
 use paddock_test_callers::Issuer;
@@ -284,6 +287,40 @@ async fn refuses_what_funds_registry_or_state_forbid() {
     assert_eq!(status, StatusCode::UNAUTHORIZED, "a suspension ends all sessions");
 }
 
+/// The brand gives a currency up while bets in it are open.
+#[tokio::test]
+async fn bets_in_a_currency_that_is_no_longer_offered_are_paid() {
+    let api = Api::new().await;
+    let customer = api.registered().await;
+    let asked = |debit, credit, reason| {
+        let movement = Movement { debit, credit, amount: 1000, reason };
+        Asked { customer, currency: Currency::USD, movement }
+    };
+    let stake = Uuid::new_v4();
+    for (id, action) in [
+        (Uuid::new_v4(), Action::Transfer(asked(AccountCode::HousePsp, AccountCode::PlayerCash, Reason::Deposit))),
+        (stake, Action::Hold(asked(AccountCode::PlayerCash, AccountCode::HouseBets, Reason::BetStake))),
+    ] {
+        api.fixture.store.apply(&Command { id, action }).await.unwrap();
+    }
+    let post = api.post(&format!("/internal/v1/transfers/{stake}/post"), json!({"id": Uuid::new_v4()})).await;
+    assert_eq!(post.0, StatusCode::OK, "{}", post.1);
+    let transfer = |from: &str, to: &str, reason: &str| {
+        json!({"id": Uuid::new_v4(), "customerId": customer, "kind": "transfer", "from": from, "to": to,
+               "currency": "USD", "amount": "10.00", "reason": reason})
+    };
+    for (from, to, reason) in [
+        ("house:bets", "player:cash", "bet-return"),
+        ("house:pnl", "player:cash", "bet-win"),
+        ("player:cash", "house:pnl", "bet-rollback"),
+    ] {
+        let (status, body) = api.post("/internal/v1/transfers", transfer(from, to, reason)).await;
+        assert_eq!(status, StatusCode::CREATED, "{reason}: {body}");
+    }
+    let (status, body) = api.post("/internal/v1/transfers", transfer("house:psp", "player:cash", "deposit")).await;
+    assert_eq!((status, body["code"].as_str()), (StatusCode::UNPROCESSABLE_ENTITY, Some("currency-not-offered")));
+}
+
 #[tokio::test]
 async fn staff_credits_need_the_right_token_and_are_audited() {
     let api = Api::new().await;
@@ -299,7 +336,12 @@ async fn staff_credits_need_the_right_token_and_are_audited() {
         wrong[claim] = value;
         assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::FORBIDDEN, "{claim}");
     }
-    for (claim, value) in [("iss", json!("https://evil")), ("aud", json!("shop")), ("exp", json!(1_000_000))] {
+    for (claim, value) in [
+        ("iss", json!("https://evil")),
+        ("aud", json!("shop")),
+        ("exp", json!(1_000_000)),
+        ("nbf", json!(jiff::Timestamp::now().as_second() + 3600)),
+    ] {
         let mut wrong = claims(&["cashier"]);
         wrong[claim] = value;
         assert_eq!(call(Some(&signed(&wrong))).await, StatusCode::UNAUTHORIZED, "{claim}");

@@ -70,3 +70,32 @@ async fn does_what_calculations_answers_and_nothing_else() {
     let late = Command { id: Uuid::new_v4(), action: Action::Post { hold: accepted, part: None } };
     assert!(!fixture.store.apply(&late).await.unwrap().created);
 }
+
+/// Holds that nobody can resolve do not keep the others from their turn, and what is no stake is not asked about.
+#[tokio::test]
+async fn holds_that_wait_for_ever_stand_in_nobodys_way() {
+    let fixture = Fixture::new().await;
+    let customer = fixture.customer().await;
+    let deposit = asked(customer, AccountCode::HousePsp, AccountCode::PlayerCash, 1000, Reason::Deposit);
+    fixture.store.apply(&Command { id: Uuid::new_v4(), action: Action::Transfer(deposit) }).await.unwrap();
+    let withdrawal = Uuid::new_v4();
+    let held = asked(customer, AccountCode::PlayerCash, AccountCode::HouseWithdrawals, 100, Reason::Withdrawal);
+    fixture.store.apply(&Command { id: withdrawal, action: Action::Hold(held) }).await.unwrap();
+    let stake = asked(customer, AccountCode::PlayerCash, AccountCode::HouseBets, 1, Reason::BetStake);
+    for number in 0..120 {
+        let id = Uuid::from_u128(number + 1);
+        fixture.store.apply(&Command { id, action: Action::Hold(stake) }).await.unwrap();
+    }
+    let decided = Uuid::new_v4();
+    fixture.store.apply(&Command { id: decided, action: Action::Hold(stake) }).await.unwrap();
+    // Calculations knows of the newest only; nobody ever said anything of the withdrawal.
+    let answers = Known(HashMap::from([(decided, Decision::Accepted), (withdrawal, Decision::Rejected)]));
+    for _round in 0..2 {
+        round(&fixture.store, &answers, -1).await.unwrap();
+    }
+    let state = async |id| fixture.store.transfer(id).await.unwrap().unwrap().state;
+    assert_eq!(state(decided).await, TransferState::Posted);
+    assert_eq!(state(withdrawal).await, TransferState::Pending, "not calculations' to decide");
+    let open: i64 = sqlx::query_scalar("SELECT count(*) FROM open_holds").fetch_one(&fixture.pool).await.unwrap();
+    assert_eq!(open, 120, "what is resolved is not looked at again");
+}

@@ -404,6 +404,53 @@ async fn nothing_posted_can_be_edited() {
     assert!(error.unwrap_err().to_string().contains("accounts_never_overdrawn"));
 }
 
+/// B1 in the database: whatever a faulty version writes, each statement keeps the books balanced, or is refused.
+#[tokio::test]
+async fn the_database_refuses_books_that_do_not_balance() {
+    let fixture = Fixture::new().await;
+    let (ann, bob) = (fixture.customer().await, fixture.customer().await);
+    deposit(&fixture.store, ann, 100).await;
+    deposit(&fixture.store, bob, 100).await;
+    fixture.store.apply(&hold(ann, Uuid::new_v4(), 40)).await.unwrap();
+    let account = |customer: Uuid, currency: &str, credit: i64| {
+        format!("INSERT INTO accounts VALUES ('{customer}', '{currency}', 'house:bonus-cost', 0, 0, 0, {credit})")
+    };
+    let transfer = "UPDATE accounts SET credits_posted = credits_posted + 5 WHERE code = 'player:cash'";
+    for statement in [
+        // Money from nowhere, on one side only, on the wrong customer's books, in another currency.
+        transfer.to_owned(),
+        format!("{transfer} AND customer_id = '{ann}'"),
+        "UPDATE accounts SET debits_pending = 0 WHERE code = 'player:cash'".to_owned(),
+        format!(
+            "UPDATE accounts SET credits_posted = credits_posted + CASE WHEN code = 'player:cash' THEN 5 ELSE 0 END,
+                debits_posted = debits_posted + CASE WHEN code = 'house:psp' THEN 5 ELSE 0 END
+             WHERE (code, customer_id) IN (('player:cash', '{ann}'), ('house:psp', '{bob}'))"
+        ),
+        account(ann, "EUR", 5),
+        account(ann, "SEK", 5),
+        format!("{} ON CONFLICT DO NOTHING", account(bob, "EUR", 1)),
+        "DELETE FROM accounts".to_owned(),
+        "TRUNCATE accounts".to_owned(),
+    ] {
+        // As pods and as the owner of the schema.
+        let mut owner = fixture.owner().await;
+        for error in [
+            sqlx::query(sqlx::AssertSqlSafe(statement.clone())).execute(&fixture.pool).await.unwrap_err(),
+            sqlx::query(sqlx::AssertSqlSafe(statement.clone())).execute(&mut owner).await.unwrap_err(),
+        ] {
+            let error = error.to_string();
+            let refusals = ["debits and credits differ", "never removed", "permission denied"];
+            assert!(refusals.iter().any(|refusal| error.contains(refusal)), "{statement}: {error}");
+        }
+    }
+    let both = format!(
+        "UPDATE accounts SET credits_posted = credits_posted + CASE WHEN code = 'player:cash' THEN 5 ELSE 0 END,
+            debits_posted = debits_posted + CASE WHEN code = 'house:psp' THEN 5 ELSE 0 END
+         WHERE customer_id = '{bob}' AND code IN ('player:cash', 'house:psp')"
+    );
+    sqlx::query(sqlx::AssertSqlSafe(both)).execute(&fixture.pool).await.unwrap();
+}
+
 #[tokio::test]
 async fn an_id_of_another_customer_is_refused() {
     let fixture = Fixture::new().await;

@@ -114,11 +114,16 @@ impl Acceptance {
         let asking = Asking { country: &country, odds_change: request.ticket.odds_change, now };
         let mut delay_ms = 0;
         let mut bets = Vec::with_capacity(singles.len());
-        for single in singles {
+        let newer = request.book.iter().filter(|newer| newer.generation > book.generation());
+        let refused = newer.flat_map(|newer| &newer.refused).copied().chain(std::iter::repeat(None));
+        for (single, refused) in singles.into_iter().zip(refused) {
             let offered = crate::store::offered(&self.offer, &single, &states, now)?;
-            let verdict = decide(&single, offered.as_ref(), &book, asking, None).map(|terms| {
+            let verdict = decide(&single, offered.as_ref(), &book, asking, None).and_then(|terms| {
+                if let Some(refusal) = refused {
+                    return Err(Code::from(refusal));
+                }
                 delay_ms = delay_ms.max(terms.delay_ms);
-                (terms.seen, terms.payout)
+                Ok((terms.seen, terms.payout))
             });
             bets.push((single, verdict));
         }

@@ -52,6 +52,8 @@ impl AcceptanceMetrics {
 pub struct SettlementMetrics {
     /// Result messages taken in.
     pub results: IntCounter,
+    /// Result messages that could not be read: bets may wait for them for ever, so each needs a person.
+    pub skipped: IntCounter,
     /// Settlements whose transfers are done, by kind: `settled`, `void`, `rolled-back`.
     pub settlements: IntCounterVec,
     /// Transfers that account refused: each needs a person.
@@ -63,6 +65,7 @@ impl SettlementMetrics {
     pub fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self::new()?;
         registry.register(Box::new(metrics.results.clone()))?;
+        registry.register(Box::new(metrics.skipped.clone()))?;
         registry.register(Box::new(metrics.settlements.clone()))?;
         registry.register(Box::new(metrics.refused.clone()))?;
         Ok(metrics)
@@ -72,6 +75,10 @@ impl SettlementMetrics {
     pub fn new() -> Result<Self, prometheus::Error> {
         Ok(Self {
             results: IntCounter::new("paddock_results_total", "Result messages taken in.")?,
+            skipped: IntCounter::new(
+                "paddock_results_skipped_total",
+                "Result messages that could not be read; each needs a person.",
+            )?,
             settlements: IntCounterVec::new(
                 Opts::new("paddock_settlements_total", "Settlements whose transfers are done."),
                 &["kind"],

@@ -5,6 +5,7 @@ use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
 use paddock_events::{CancelledRange, LineKey, MarketStatus};
 use paddock_ledger::AccountId;
+use paddock_market_book::Refusal;
 use paddock_odds::Specifiers;
 use paddock_service::{CALLER_HEADER, Callers};
 use proptest::strategy::{Strategy as _, ValueTree as _};
@@ -14,6 +15,7 @@ use tower::ServiceExt as _;
 use uuid::Uuid;
 
 use crate::acceptance::Acceptance;
+use crate::domain::request::CallersBook;
 use crate::store::{StateChange, Status, StoreError};
 use crate::testing;
 use crate::testing_world::{Crash, World, request, result};
@@ -33,8 +35,11 @@ async fn a_ticket_is_accepted_once_and_its_key_replays() {
     assert_eq!(certificate["bets"][0]["liability"]["after"], "11.00");
     assert_eq!((world.bank.balance(AccountId::HOUSE_BETS), world.bank.worth(customer)), (1000, 4000));
 
-    let again = world.acceptance.place(&request(customer, "key", "10.00", testing::EVENT)).await.unwrap();
-    assert_eq!((again.ticket.id, again.is_new), (ticket.id, false));
+    let mut repeated = request(customer, "key", "10.00", testing::EVENT);
+    // What is refused by now was accepted then.
+    repeated.book = Some(CallersBook { generation: 9, refused: vec![Some(Refusal::MarketSuspended)] });
+    let again = world.acceptance.place(&repeated).await.unwrap();
+    assert_eq!((again.ticket.id, again.ticket.status, again.is_new), (ticket.id, Status::Accepted, false));
     let other = world.acceptance.place(&request(customer, "key", "11.00", testing::EVENT)).await.unwrap_err();
     assert_eq!(other.code(), "idempotency-key-reused");
     assert_eq!(world.bank.worth(customer), 4000, "nothing more was taken");
@@ -66,11 +71,24 @@ async fn refusals_take_nothing() {
     let ticket = world.acceptance.place(&asked).await.unwrap().ticket;
     assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("unknown-selection")));
     assert_eq!(ticket.bets[0].code.as_deref(), Some("unknown-selection"));
+    for nonsense in ["", "sim:match:1|1|", "sim:match:\0", "sim match", &"x".repeat(200)] {
+        let problem = world.acceptance.place(&request(customer, "nonsense", "1.00", nonsense)).await.unwrap_err();
+        assert_eq!((problem.status(), problem.code()), (StatusCode::UNPROCESSABLE_ENTITY, "unknown-selection"));
+    }
     asked = request(customer, "accumulator", "1.00", testing::EVENT);
     asked.ticket.bets[0].kind = "accumulator".to_owned();
     let problem = world.acceptance.place(&asked).await.unwrap_err();
     assert_eq!((problem.status(), problem.code()), (StatusCode::UNPROCESSABLE_ENTITY, "bet-type-not-offered"));
+    asked = request(customer, "newer-book", "1.00", testing::EVENT);
+    asked.book = Some(CallersBook { generation: 2, refused: vec![Some(Refusal::MarketSuspended)] });
+    let ticket = world.acceptance.place(&asked).await.unwrap().ticket;
+    assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("market-suspended")), "a newer book");
     assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (500, 0));
+
+    // A caller whose book is not newer says nothing that this replica does not know better.
+    asked = request(customer, "older-book", "1.00", testing::EVENT);
+    asked.book = Some(CallersBook { generation: 1, refused: vec![Some(Refusal::MarketSuspended)] });
+    assert_eq!(world.acceptance.place(&asked).await.unwrap().ticket.status, Status::Accepted);
 }
 
 /// B2: kill the process around every call of account; another one finishes the ticket.
@@ -268,6 +286,50 @@ async fn a_crash_at_any_transfer_pays_once() {
     assert!(world.bank.is_balanced());
 }
 
+/// Two replicas of settlement, and leases that end while they pay: every step may be done twice at the same time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_payers_at_once_pay_once() {
+    let world = World::start(BIG, 0).await;
+    let (customer, event) = (world.customer("500.00"), "sim:match:250");
+    let line = LineKey::new(event, 1, Specifiers::none());
+    accepted_on(&world, customer, event).await;
+    for number in 0..12 {
+        let asked = request(customer, &format!("more{number}"), "10.00", event);
+        assert_eq!(world.acceptance.place(&asked).await.unwrap().ticket.status, Status::Accepted);
+    }
+    // Thirteen bets of 10.00 at 2.10: won, undone, lost, won.
+    for (sequence, won) in (1..).zip([Some(true), None, Some(false), Some(true)]) {
+        world.result(&result(&line, sequence, won, false)).await;
+        let done = std::sync::atomic::AtomicBool::new(false);
+        let payer = async || {
+            for _round in 0..6 {
+                world.payer.round().await.unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::Release);
+        };
+        // Takes every lease away as soon as it is given.
+        let unleash = async {
+            while !done.load(std::sync::atomic::Ordering::Acquire) {
+                world.end_leases().await;
+            }
+        };
+        tokio::join!(payer(), payer(), payer(), unleash);
+        world.settle().await;
+        let each = match won {
+            Some(true) => 2100,
+            Some(false) => 0,
+            None => 1000,
+        };
+        let at_stake = world.bank.balance(AccountId::HOUSE_BETS);
+        assert_eq!(at_stake, if won.is_none() { 13_000 } else { 0 });
+        assert_eq!(world.bank.worth(customer) + at_stake, 50_000 - 13_000 + 13 * each, "{won:?}");
+    }
+    let versions: Vec<i32> =
+        sqlx::query_scalar("SELECT DISTINCT settlement_version FROM bet").fetch_all(&world.pool).await.unwrap();
+    assert_eq!(versions, [4], "each bet took each result once");
+    assert!(world.bank.is_balanced());
+}
+
 #[tokio::test]
 async fn a_rollback_after_the_money_is_gone_becomes_debt() {
     let world = World::start(BIG, 0).await;
@@ -316,19 +378,34 @@ async fn a_cancel_voids_bets_placed_in_its_range_only() {
     assert_eq!(world.bank.worth(customer), 4000);
 }
 
+/// B3, past-posting: the result may be here before the feed closes the line.
 #[tokio::test]
-async fn a_result_that_comes_before_the_decision_is_paid_after_it() {
+async fn nobody_bets_on_what_is_decided() {
     let world = World::start(BIG, 60_000).await;
     let customer = world.customer("50.00");
-    let ticket = world.place(customer, "10.00").await;
+    let decide = async |ticket: Uuid| {
+        world.pass_delay().await;
+        world.resume().await;
+        world.settle().await;
+        let ticket = world.ticket(ticket).await;
+        (ticket.status, ticket.code)
+    };
+    // Decided while the delay runs.
+    let during = world.place(customer, "10.00").await.id;
     world.result(&result(&testing::key(), 1, Some(true), false)).await;
+    assert_eq!(decide(during).await, (Status::Rejected, Some("market-closed".to_owned())));
+    assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0));
+    // A void is a result as well.
+    world.result(&result(&testing::key(), 2, Some(false), true)).await;
+    let void = world.acceptance.place(&request(customer, "void", "10.00", testing::EVENT)).await.unwrap().ticket.id;
+    assert_eq!(decide(void).await, (Status::Rejected, Some("market-closed".to_owned())));
+    // Rolled back: open again, and the messages of before settle nothing.
+    world.result(&result(&testing::key(), 3, None, false)).await;
+    let open = world.acceptance.place(&request(customer, "open", "10.00", testing::EVENT)).await.unwrap().ticket.id;
+    assert_eq!(decide(open).await, (Status::Accepted, None));
+    world.result(&result(&testing::key(), 4, Some(true), false)).await;
     world.settle().await;
-    assert_eq!(world.ticket(ticket.id).await.status, Status::PendingDelay);
-    world.pass_delay().await;
-    world.resume().await;
-    world.settle().await;
-    assert_eq!(world.ticket(ticket.id).await.status, Status::Settled);
-    assert_eq!(world.bank.worth(customer), 6100);
+    assert_eq!((world.ticket(open).await.status, world.bank.worth(customer)), (Status::Settled, 6100));
 }
 
 #[tokio::test]

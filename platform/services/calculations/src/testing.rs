@@ -113,5 +113,6 @@ pub(crate) fn offered(odds: &str) -> Offered {
         fresh: true,
         state: StateRow { sequence: 5, status: MarketStatus::Active },
         event_status: EventStatus::NotStarted,
+        decided: false,
     }
 }

@@ -238,13 +238,21 @@ impl World {
 
     pub(crate) async fn settle(&self) {
         for _round in 0..5 {
-            sqlx::query("UPDATE settlement SET attempt_at = clock_timestamp()").execute(&self.pool).await.unwrap();
-            sqlx::query("UPDATE bet SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
-                .execute(&self.pool)
-                .await
-                .unwrap();
+            self.end_leases().await;
             self.payer.round().await.unwrap();
         }
+    }
+
+    /// Everything that a payer has leased is free again.
+    pub(crate) async fn end_leases(&self) {
+        sqlx::query("UPDATE settlement SET attempt_at = clock_timestamp() WHERE NOT done")
+            .execute(&self.pool)
+            .await
+            .unwrap();
+        sqlx::query("UPDATE bet SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
+            .execute(&self.pool)
+            .await
+            .unwrap();
     }
 
     pub(crate) async fn result(&self, message: &(Uuid, LineResult)) {

@@ -36,6 +36,7 @@ enum TurnEnd {
     Draining,
     Fenced,
     SourceLost,
+    BusLost,
 }
 
 impl Publisher {
@@ -69,6 +70,7 @@ impl Publisher {
             match ended {
                 Ok(TurnEnd::Draining) => break,
                 Ok(TurnEnd::Fenced) => tracing::warn!("another instance publishes; standing by"),
+                Ok(TurnEnd::BusLost) => tracing::warn!("the bus did not end a transaction; connecting again"),
                 Ok(TurnEnd::SourceLost) => tracing::warn!("the source is gone; connecting again"),
                 Err(error) => tracing::error!(error = format!("{error:#}"), "publishing stopped, starting again"),
             }
@@ -227,12 +229,18 @@ impl Publisher {
         Ok(())
     }
 
-    /// Publishes until it is done or the turn is over; what was aborted is tried again, so nothing is lost or said twice.
+    /// Publishes until it is done or the turn is over; what was aborted is tried again, so nothing is lost, and said twice only if
+    /// the bus leaves it open whether it was said.
     async fn publish(&self, bus: &mut FencedProducer, records: &[Record]) -> Option<TurnEnd> {
         loop {
             match bus.publish(records).await {
                 Ok(()) => return None,
                 Err(FencedError::Fenced) => return Some(TurnEnd::Fenced),
+                // What was not said, recovery says again.
+                Err(FencedError::Unknown(error)) => {
+                    tracing::warn!(%error, "the bus is left");
+                    return Some(TurnEnd::BusLost);
+                }
                 Err(FencedError::Aborted(error)) => tracing::warn!(%error, "transaction aborted, trying again"),
             }
             tokio::select! {

@@ -68,21 +68,28 @@ pub struct Client {
     pub country: String,
 }
 
+impl Client {
+    /// Whom limits count: the address, or of IPv6 the /64 that one subscriber has and may change within.
+    pub fn network(&self) -> IpAddr {
+        match self.ip {
+            IpAddr::V4(_) => self.ip,
+            IpAddr::V6(ip) => IpAddr::V6((ip.to_bits() & !u128::from(u64::MAX)).into()),
+        }
+    }
+}
+
 impl Trust {
     /// The caller behind a connection. Of `X-Forwarded-For` the last address that is no trusted proxy counts: what stands
-    /// before it, the caller may have written.
+    /// before it, the caller may have written. It is read from its end, and not beyond what is no address.
     pub fn client(&self, peer: SocketAddr, headers: &HeaderMap) -> Client {
         let peer = peer.ip().to_canonical();
         if !self.is_proxy(peer) {
             return Client { ip: peer, country: String::new() };
         }
-        let hops = headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok());
-        let hops: Vec<IpAddr> = hops
-            .flat_map(|value| value.split(','))
-            .map_while(|hop| hop.trim().parse::<IpAddr>().ok())
-            .map(|hop| hop.to_canonical())
-            .collect();
-        let ip = hops.iter().rev().find(|hop| !self.is_proxy(**hop)).copied().unwrap_or(peer);
+        let values = headers.get_all("x-forwarded-for").iter().rev();
+        let hops = values.flat_map(|value| value.to_str().unwrap_or_default().rsplit(','));
+        let mut known = hops.map_while(|hop| hop.trim().parse::<IpAddr>().ok()).map(|hop| hop.to_canonical());
+        let ip = known.find(|hop| !self.is_proxy(*hop)).unwrap_or(peer);
         let country = self.country_header.as_ref().and_then(|name| headers.get(name)?.to_str().ok());
         let country = country.filter(|text| text.len() == 2 && text.bytes().all(|letter| letter.is_ascii_alphabetic()));
         Client { ip, country: country.map(str::to_ascii_uppercase).unwrap_or_default() }
@@ -123,6 +130,25 @@ mod tests {
     fn a_forged_first_hop_does_not_count() {
         let client = trust().client("[fd00::1]:1".parse().unwrap(), &headers("6.6.6.6, 1.2.3.4, 10.9.9.9"));
         assert_eq!(client.ip, "1.2.3.4".parse::<IpAddr>().unwrap());
+        // Whatever the caller wrote before the hop that our proxy added, even what breaks the list.
+        for forged in ["6.6.6.6, nonsense, 1.2.3.4", "nonsense, 1.2.3.4", ",, 1.2.3.4", "6.6.6.6:80, 1.2.3.4, 10.9.9.9"]
+        {
+            let client = trust().client("10.1.2.3:1".parse().unwrap(), &headers(forged));
+            assert_eq!(client.ip, "1.2.3.4".parse::<IpAddr>().unwrap(), "{forged}");
+        }
+        let mut lines = headers("6.6.6.6, nonsense");
+        lines.append("x-forwarded-for", "1.2.3.4".parse().unwrap());
+        assert_eq!(trust().client("10.1.2.3:1".parse().unwrap(), &lines).ip, "1.2.3.4".parse::<IpAddr>().unwrap());
+        let unreadable = trust().client("10.1.2.3:1".parse().unwrap(), &headers("6.6.6.6, nonsense"));
+        assert_eq!(unreadable.ip, "10.1.2.3".parse::<IpAddr>().unwrap(), "never one from before it");
+    }
+
+    #[test]
+    fn limits_count_an_address_or_the_subscribers_64() {
+        let network = |ip: &str| Client { ip: ip.parse().unwrap(), country: String::new() }.network();
+        assert_eq!(network("2001:db8:1:2::1"), network("2001:db8:1:2:ffff:ffff:ffff:ffff"));
+        assert_ne!(network("2001:db8:1:2::1"), network("2001:db8:1:3::1"));
+        assert_ne!(network("1.2.3.4"), network("1.2.3.5"));
     }
 
     #[test]

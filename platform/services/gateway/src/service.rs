@@ -65,7 +65,8 @@ pub async fn run(command: Command) -> anyhow::Result<()> {
 async fn serve() -> anyhow::Result<()> {
     let mut settings = Settings::from_env();
     let config = Config::read(&mut settings);
-    let service = Service::start("gateway", settings).await?;
+    let service = Service::start_with_market_book("gateway", settings).await?;
+    let filled = service.readiness().gate("offer", "the copy of the offer is not complete yet");
     let bus = service.kafka(BUS)?;
     let draining = service.draining();
     let tokens = Tokens {
@@ -77,7 +78,7 @@ async fn serve() -> anyhow::Result<()> {
     let limits = (config.by_ip, config.by_session);
     let state = AppState::new(upstream, config.trust, limits, config.places, draining.clone());
 
-    let filled = service.readiness().gate("offer", "the copy of the offer is not complete yet");
+    state.follow_book(&service.market_book()?).await;
     let (source, live, end) = (bus.clone(), state.live.clone(), draining.clone());
     service.spawn("offer", async move {
         follow_offer(&source, &live, &filled, &end).await;

@@ -80,7 +80,7 @@ async fn public_gets_have_an_entity_tag_that_saves_the_body() {
 async fn what_the_house_believes_stays_inside() {
     let gateway = Gateway::new().await;
     let outcome = gateway.get("/api/v1/events/sr:match:1").await.json()["lines"][0]["outcomes"][0].clone();
-    assert_eq!(outcome, json!({"id": "1", "odds": "2.10"}));
+    assert_eq!(outcome, json!({"id": "1", "name": "Home", "active": true, "odds": "2.10"}));
 }
 
 #[tokio::test]
@@ -184,8 +184,16 @@ async fn addresses_and_sessions_have_limits_of_their_own() {
     let last = answers.last().unwrap();
     assert_eq!((last.status, last.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "too-many-requests"));
     assert_eq!(last.headers["retry-after"], "1");
-    let other = [("x-forwarded-for", "203.0.113.7")];
-    assert_eq!(gateway.call(Method::GET, "/api/v1/sports", &other, None).await.status, StatusCode::OK);
+    let from =
+        async |ip: &str| gateway.call(Method::GET, "/api/v1/sports", &[("x-forwarded-for", ip)], None).await.status;
+    assert_eq!(from("203.0.113.7").await, StatusCode::OK);
+    // One subscriber of IPv6, a new address each time.
+    let mut statuses = Vec::new();
+    for number in 1..6 {
+        statuses.push(from(&format!("2001:db8:1:2::{number}")).await);
+    }
+    assert_eq!(statuses.last(), Some(&StatusCode::TOO_MANY_REQUESTS), "{statuses:?}");
+    assert_eq!(from("2001:db8:1:3::1").await, StatusCode::OK, "the neighbour");
 }
 
 #[tokio::test]

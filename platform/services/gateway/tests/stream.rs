@@ -23,7 +23,7 @@ use paddock_gateway::stream::source::{Records, Source, follow_ledger, follow_off
 use paddock_service::Readiness;
 use paddock_service::kafka::{Followed, Start};
 use serde_json::{Value, json};
-use support::{ANN, BOB, Gateway, TOKEN};
+use support::{ANN, BOB, Gateway, TOKEN, offer_line};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
@@ -58,6 +58,7 @@ struct World {
     gateway: Gateway,
     address: SocketAddr,
     readiness: Readiness,
+    bus: &'static FakeBus,
     writers: HashMap<Topic, mpsc::UnboundedSender<Followed>>,
 }
 
@@ -84,7 +85,7 @@ impl World {
                 }
             });
         }
-        Self { gateway, address, readiness, writers }
+        Self { gateway, address, readiness, bus, writers }
     }
 
     fn write(&self, topic: Topic, offset: i64, kind: &str, payload: &Value) {
@@ -95,12 +96,7 @@ impl World {
     }
 
     fn line(&self, offset: i64, event: &str, sequence: i64, odds: &str) {
-        let payload = json!({
-            "eventId": event, "marketId": 1, "marketType": "match-result", "specifiers": "", "sequence": sequence,
-            "status": "active", "phase": "live",
-            "outcomes": [{"id": "1", "name": "Home", "active": true, "odds": odds, "probability": "0.45"}],
-            "source": {"product": 1, "timestamp": 1, "feedPartition": 0, "feedOffset": 1, "bookGeneration": 1},
-        });
+        let payload = offer_line(event, sequence, odds);
         self.write(Topic::Offer, offset, "line", &payload);
     }
 
@@ -119,6 +115,13 @@ impl World {
             "totalStake": "1.00", "potentialPayout": "2.00", "receivedAt": 1, "bets": [],
         });
         self.write(Topic::Tickets, offset, "ticket_decided", &payload);
+    }
+
+    /// The reader of a topic breaks; the next one begins with what comes then.
+    fn break_reader(&mut self, topic: Topic) {
+        let (writer, reader) = mpsc::unbounded_channel();
+        self.bus.topics.lock().unwrap().insert(topic, reader);
+        self.writers.insert(topic, writer);
     }
 
     async fn client(&self) -> Client {
@@ -141,13 +144,15 @@ impl Client {
     }
 
     async fn message(&mut self) -> Message {
-        loop {
-            let message = tokio::time::timeout(Duration::from_secs(20), self.socket.next()).await;
-            match message.expect("a message within 20 s").unwrap().unwrap() {
-                Message::Ping(_) => {}
-                message => return message,
+        let next = async {
+            loop {
+                match self.socket.next().await.unwrap().unwrap() {
+                    Message::Ping(_) => {}
+                    message => return message,
+                }
             }
-        }
+        };
+        tokio::time::timeout(Duration::from_secs(20), next).await.expect("a message within 20 s")
     }
 
     async fn frame(&mut self) -> Value {
@@ -228,6 +233,26 @@ async fn a_customer_sees_only_own_money_and_tickets() {
         (None, None),
         "what is known of the caller stays inside"
     );
+}
+
+/// Money that moves between two readers of the ledger must not stay unseen: those who follow start again with a snapshot.
+#[tokio::test]
+async fn a_gap_in_the_ledger_or_in_tickets_ends_in_a_new_snapshot() {
+    let mut world = World::new().await;
+    for (topic, channel) in [(Topic::Ledger, "wallet"), (Topic::Tickets, "tickets")] {
+        let mut client = world.client().await;
+        client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+        client.subscribe(channel).await;
+        assert_eq!(client.frame().await["type"], "snapshot");
+        let mut other = world.client().await;
+        other.subscribe("event:m:1").await;
+        other.frame().await;
+        world.break_reader(topic);
+        assert_eq!(client.frame().await, json!({"type": "reconnect"}), "{channel}");
+        assert_eq!(client.closed().await, 1012);
+        other.subscribe("event:m:1").await;
+        assert_eq!(other.frame().await["type"], "snapshot", "who follows something else stays");
+    }
 }
 
 #[tokio::test]

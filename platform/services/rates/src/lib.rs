@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use paddock_service::outbox::Outbox;
 use paddock_service::{Apps, Command, Service, Settings};
+use prometheus::IntCounter;
 use sqlx::migrate::Migrator;
 use tokio::sync::watch;
 
@@ -41,11 +42,16 @@ async fn serve() -> anyhow::Result<()> {
     let outbox = Outbox::default();
     let (state, feed_state) = watch::channel(None);
     service.spawn("feed-state", producers::follow(feed.clone(), state, service.draining()));
+    let unreadable = IntCounter::new(
+        "paddock_rates_feed_records_skipped_total",
+        "Feed records that cannot be read or stored; each needs a person.",
+    )?;
+    service.registry().register(Box::new(unreadable.clone()))?;
     let worker = Worker {
         database: database.clone(),
         feed,
         bus: bus.clone(),
-        outlet: Outlet { origin: service.origin(), outbox: outbox.clone() },
+        outlet: Outlet { origin: service.origin(), outbox: outbox.clone(), unreadable },
         book: service.market_book()?,
         feed_state,
         keep_closed,

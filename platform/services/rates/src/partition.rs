@@ -13,6 +13,7 @@ use paddock_market_book::Book;
 use paddock_service::kafka::Consumed;
 use paddock_service::offsets;
 use paddock_service::outbox::{Outbox, OutboxError};
+use prometheus::IntCounter;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -34,6 +35,20 @@ pub enum PartitionError {
     Outbox(#[from] OutboxError),
 }
 
+impl PartitionError {
+    /// Whether the values of the records are what the database refuses, so that trying again helps nothing: characters that no
+    /// text holds, numbers out of range, keys too long for an index.
+    fn is_of_the_records(&self) -> bool {
+        match self {
+            Self::Database(sqlx::Error::Encode(_)) => true,
+            Self::Database(sqlx::Error::Database(error)) => {
+                error.code().is_some_and(|code| code.starts_with("22") || code.starts_with("54"))
+            }
+            _ => false,
+        }
+    }
+}
+
 /// What holds for all partitions at a moment.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -52,6 +67,8 @@ pub struct Outlet {
     pub origin: Origin,
     /// Of the events.
     pub outbox: Outbox,
+    /// Counts records that nobody can read.
+    pub unreadable: IntCounter,
 }
 
 /// A partition that this replica works on.
@@ -99,7 +116,8 @@ impl Partition {
             return Ok(());
         };
         let mut transaction = pool.begin().await?;
-        let mut touched = Touched::default();
+        self.keep(&mut transaction, last + 1).await?;
+        let (mut touched, mut unreadable) = (Touched::default(), 0);
         let first = self.next_offset;
         for record in records.iter().filter(|record| record.offset >= first) {
             let Some(value) = &record.value else { continue };
@@ -110,15 +128,70 @@ impl Partition {
                 }
                 Ok(None) => {}
                 // One bad record never stops the others.
-                Err(error) => tracing::error!(offset = record.offset, %error, "a feed record is skipped"),
+                Err(error) => {
+                    unreadable += 1;
+                    tracing::error!(offset = record.offset, %error, "a feed record is skipped");
+                }
             }
         }
         self.publish(&mut transaction, outlet, around, &touched).await?;
-        self.keep(&mut transaction, last + 1).await?;
         transaction.commit().await?;
+        outlet.unreadable.inc_by(unreadable);
         self.next_offset = last + 1;
         self.events.retain(|_, event| !event.is_over());
         outlet.outbox.committed();
+        Ok(())
+    }
+
+    /// Takes in records of this partition, in order. One that the database cannot store never stops the others (rule O4): it is
+    /// left out, and its offset is among those returned.
+    pub async fn take_what_can_be_stored(
+        &mut self,
+        pool: &PgPool,
+        outlet: &Outlet,
+        around: &Surroundings,
+        records: &[Consumed],
+    ) -> Result<Vec<i64>, PartitionError> {
+        match self.take(pool, outlet, around, records).await {
+            Err(error) if error.is_of_the_records() => {}
+            taken => return taken.map(|()| Vec::new()),
+        }
+        let mut left_out = Vec::new();
+        for record in records {
+            // Nothing was committed, but memory may have half of it.
+            *self = Self::load(pool, self.number).await?;
+            match self.take(pool, outlet, around, std::slice::from_ref(record)).await {
+                Ok(()) => {}
+                Err(error) if error.is_of_the_records() => {
+                    tracing::error!(offset = record.offset, key = record.key, %error, "a feed record cannot be stored");
+                    left_out.push(record.offset);
+                    *self = Self::load(pool, self.number).await?;
+                    self.pass_over(pool, record.offset).await?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(left_out)
+    }
+
+    /// Moves on behind a record without taking it in.
+    async fn pass_over(&mut self, pool: &PgPool, offset: i64) -> Result<(), PartitionError> {
+        if offset < self.next_offset {
+            return Ok(());
+        }
+        let mut transaction = pool.begin().await?;
+        self.keep(&mut transaction, offset + 1).await?;
+        transaction.commit().await?;
+        self.next_offset = offset + 1;
+        Ok(())
+    }
+
+    /// Goes on at an offset before the stored one, because the topic begins anew.
+    pub async fn begin_anew(&mut self, pool: &PgPool, offset: i64) -> Result<(), PartitionError> {
+        let mut transaction = pool.begin().await?;
+        self.keep(&mut transaction, offset).await?;
+        transaction.commit().await?;
+        self.next_offset = offset;
         Ok(())
     }
 
@@ -172,8 +245,8 @@ impl Partition {
             return Ok(());
         }
         let mut transaction = pool.begin().await?;
-        self.publish(&mut transaction, outlet, around, &touched).await?;
         self.keep(&mut transaction, self.next_offset).await?;
+        self.publish(&mut transaction, outlet, around, &touched).await?;
         transaction.commit().await?;
         outlet.outbox.committed();
         Ok(())
@@ -182,6 +255,7 @@ impl Partition {
     /// Takes events out of topic `offer` that closed before a time.
     pub async fn withdraw(&self, pool: &PgPool, outlet: &Outlet, closed_before: i64) -> Result<(), PartitionError> {
         let mut transaction = pool.begin().await?;
+        self.keep(&mut transaction, self.next_offset).await?;
         let withdrawn = store::withdraw(&mut transaction, self.number, closed_before).await?;
         if withdrawn.is_empty() {
             return Ok(());
@@ -193,13 +267,13 @@ impl Partition {
             }
             outlet.outbox.forget(&mut transaction, Topic::Offer, &event_id, &event_id).await?;
         }
-        self.keep(&mut transaction, self.next_offset).await?;
         transaction.commit().await?;
         outlet.outbox.committed();
         Ok(())
     }
 
-    /// The fence: fails if another replica has moved the offset.
+    /// The fence: fails if another replica has moved the offset. Each transaction begins with it: while one waits here for another
+    /// replica's, it has added nothing to the outbox, whose order is then that of the commits.
     async fn keep(&self, connection: &mut PgConnection, next: i64) -> Result<(), PartitionError> {
         let kept = offsets::advance(connection, Topic::Feed.name(), self.number, self.next_offset, next).await?;
         if kept { Ok(()) } else { Err(PartitionError::Lost) }

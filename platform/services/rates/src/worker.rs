@@ -126,6 +126,10 @@ impl Worker {
                     changed.context("the consumer is gone")?;
                     let now: BTreeSet<i32> = assigned.borrow_and_update().iter().map(|(_, number)| *number).collect();
                     owned.retain(|number, _| now.contains(number));
+                    // What stays is read from the group's offset as well.
+                    for it in owned.values_mut() {
+                        (it.placed, it.complete) = (false, false);
+                    }
                     for number in now {
                         if let Entry::Vacant(place) = owned.entry(number) {
                             place.insert(self.load(number, &around(&book, &producers)).await?);
@@ -207,20 +211,40 @@ impl Worker {
             let Some(it) = owned.get_mut(&number) else { continue };
             it.complete = false;
             let first = records.first().map_or(0, |record| record.offset);
-            if !std::mem::replace(&mut it.placed, true) && first > it.partition.next_offset() {
+            if !std::mem::replace(&mut it.placed, true) && first != it.partition.next_offset() {
                 consumer.seek(Topic::Feed, number, it.partition.next_offset())?;
                 ends.remove(&number);
                 continue;
             }
             let last = records.last().map_or(0, |record| record.offset);
-            let taken = it.partition.take(&self.database.pool(), &self.outlet, around, &records).await;
-            taken.with_context(|| format!("feed partition {number} at offset {first}"))?;
+            let pool = self.database.pool();
+            if first < it.partition.next_offset() {
+                // Sought for and not there: the topic ends before what was taken in of it, so it was made anew, or its end was lost.
+                // To take in again what is known changes nothing; to wait for the old offset would be to hear nothing for long.
+                tracing::error!(
+                    partition = number,
+                    stored = it.partition.next_offset(),
+                    first,
+                    "topic feed begins anew"
+                );
+                it.partition.begin_anew(&pool, first).await?;
+            }
+            let taken = it.partition.take_what_can_be_stored(&pool, &self.outlet, around, &records).await;
+            let left_out = taken.with_context(|| format!("feed partition {number} at offset {first}"))?;
             self.metrics.records.inc_by(records.len() as u64);
-            consumer.done(Topic::Feed, number, last)?;
+            self.outlet.unreadable.inc_by(left_out.len() as u64);
+            // The effects are committed: that the group cannot be told, because it is being arranged anew, is no failure.
+            if let Err(error) = consumer.done(Topic::Feed, number, last) {
+                tracing::debug!(partition = number, %error, "the group is not told of an offset");
+            }
         }
         for number in ends {
-            if let Some(it) = owned.get_mut(&number) {
+            let Some(it) = owned.get_mut(&number) else { continue };
+            if std::mem::replace(&mut it.placed, true) {
                 it.complete = true;
+            } else {
+                // Nothing is left from the group's offset on; ours may stand before it, after a restore.
+                consumer.seek(Topic::Feed, number, it.partition.next_offset())?;
             }
         }
         Ok(())
@@ -257,4 +281,127 @@ impl Worker {
 
 fn around(book: &Arc<Book>, producers: &Producers) -> Surroundings {
     Surroundings { book: Arc::clone(book), producers: producers.clone(), now: now() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use paddock_events::{Envelope, FeedMessage, Origin};
+    use paddock_service::Readiness;
+    use paddock_service::binding::Bindings;
+    use paddock_service::kafka::Record;
+    use paddock_service::outbox::Outbox;
+    use rdkafka::mocking::MockCluster;
+    use sqlx::PgPool;
+
+    use super::*;
+
+    fn bus(folder: &Path, servers: &str) -> Bus {
+        let need = folder.join("bus");
+        std::fs::create_dir_all(&need).unwrap();
+        let topics = r#"{"feed":"feed","offer":"offer"}"#;
+        let files = [
+            ("type", "kafka"),
+            ("bootstrap-servers", servers),
+            ("group-prefix", "t."),
+            ("topics", topics),
+            ("version", "1"),
+        ];
+        for (name, text) in files {
+            std::fs::write(need.join(name), text).unwrap();
+        }
+        Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+    }
+
+    fn origin() -> Origin {
+        Origin { tenant: "platform".to_owned(), environment: "test".to_owned() }
+    }
+
+    fn fixture(number: usize) -> Record {
+        let named = |id: &str| serde_json::json!({ "id": id, "name": id });
+        let message: FeedMessage = serde_json::from_value(serde_json::json!({ "type": "fixture", "payload": {
+            "product": 3, "eventId": format!("sim:match:{number}"), "timestamp": 1, "startTime": 1, "sport": named("s"),
+            "category": named("c"), "tournament": named("t"), "competitors": [], "status": "not_started" } }))
+        .unwrap();
+        Record::of(&Envelope::now(&origin(), message)).unwrap()
+    }
+
+    async fn until_known(pool: &PgPool, events: i64) {
+        let started = Instant::now();
+        loop {
+            let known: i64 = sqlx::query_scalar("SELECT count(*) FROM event").fetch_one(pool).await.unwrap();
+            if known == events {
+                return;
+            }
+            assert!(started.elapsed().as_secs() < 60, "{known} of {events} events are known");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn run_until_known(pool: &PgPool, bus: &Bus, events: i64) {
+        let book = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
+        book.put(br#"{"schema":1,"generation":1,"rules":[]}"#).await.unwrap();
+        let (_state, feed_state) = watch::channel(Some(FeedState { at: now(), producers: Vec::new(), leaving: false }));
+        let unreadable = IntCounter::new("unreadable", "Records.").unwrap();
+        let draining = CancellationToken::new();
+        let worker = Worker {
+            database: Database::over(pool.clone()),
+            feed: bus.clone(),
+            bus: bus.clone(),
+            outlet: Outlet { origin: origin(), outbox: Outbox::default(), unreadable },
+            book,
+            feed_state,
+            keep_closed: Duration::from_hours(1),
+            ready: Readiness::default().gate("feed", "not assigned"),
+            metrics: Metrics::register(&Registry::new()).unwrap(),
+            draining: draining.clone(),
+        };
+        let worker = tokio::spawn(worker.run());
+        until_known(pool, events).await;
+        // Both partitions are vouched for once they were read to their end.
+        let started = Instant::now();
+        loop {
+            let vouched: bool = sqlx::query_scalar(
+                "SELECT EXISTS (SELECT FROM outbox WHERE convert_from(value, 'UTF8') LIKE '%\"feedPartitions\":[0,1]%')",
+            )
+            .fetch_one(pool)
+            .await
+            .unwrap();
+            if vouched {
+                break;
+            }
+            assert!(started.elapsed().as_secs() < 60, "both partitions are read to their end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        sqlx::query("DELETE FROM outbox").execute(pool).await.unwrap();
+        draining.cancel();
+        worker.await.unwrap().unwrap();
+    }
+
+    /// The stored offset rules, wherever the group stands and whatever became of the topic. It must never make this replica deaf, least
+    /// of all while it says that it hears everything.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn nothing_of_the_feed_is_missed() {
+        let server = paddock_test_postgres::Server::start().await.unwrap();
+        let pool = server.database(&crate::MIGRATIONS).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let made = |events: std::ops::Range<usize>| {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("feed", 2, 1).unwrap();
+            cluster.create_topic("offer", 1, 1).unwrap();
+            let bus = bus(folder.path(), &cluster.bootstrap_servers());
+            (cluster, bus, events.map(fixture).collect::<Vec<_>>())
+        };
+        let (_cluster, bus, records) = made(0..30);
+        bus.producer().unwrap().send_all(&records).await.unwrap();
+        run_until_known(&pool, &bus, 30).await;
+        // The database comes back from yesterday's backup; the group's offsets are of today, and nothing new is said.
+        sqlx::raw_sql("DELETE FROM event; UPDATE consumer_offset SET next_offset = 0").execute(&pool).await.unwrap();
+        run_until_known(&pool, &bus, 30).await;
+        // The topic is made anew and shorter.
+        let (_cluster, bus, records) = made(30..38);
+        bus.producer().unwrap().send_all(&records).await.unwrap();
+        run_until_known(&pool, &bus, 38).await;
+    }
 }

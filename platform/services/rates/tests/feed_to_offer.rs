@@ -29,6 +29,7 @@ use paddock_service::postgres::Database;
 use paddock_service::{CALLER_HEADER, Callers};
 use paddock_test_callers::Issuer;
 use paddock_test_postgres::Server;
+use prometheus::IntCounter;
 use sqlx::PgPool;
 use tower::ServiceExt as _;
 
@@ -40,7 +41,8 @@ fn origin() -> Origin {
 }
 
 fn outlet() -> Outlet {
-    Outlet { origin: origin(), outbox: Outbox::default() }
+    let unreadable = IntCounter::new("unreadable", "Records.").unwrap();
+    Outlet { origin: origin(), outbox: Outbox::default(), unreadable }
 }
 
 fn book(generation: u64, state: &str) -> Book {
@@ -162,6 +164,100 @@ async fn each_record_counts_once() {
 
     heartbeat(&pool, &outlet(), &around, &[&second], NOON, 3).await.unwrap();
     assert_eq!(outbox(&pool, Topic::Offer).await.len(), offers + 3, "one on each partition of the offer");
+}
+
+/// A record that the database refuses stops neither its partition nor its neighbours, and is told of.
+#[tokio::test]
+async fn what_cannot_be_stored_stops_nobody() {
+    let server = Server::start().await.unwrap();
+    let pool = server.database(&MIGRATIONS).await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let good = records(&world, NOON, NOON, 0);
+    let around = around(NOON);
+    let poison = |change: fn(&mut serde_json::Value)| {
+        let fixture = good.iter().map(|record| serde_json::from_slice(record.value.as_ref().unwrap()).unwrap());
+        let mut value: serde_json::Value =
+            fixture.into_iter().find(|it: &serde_json::Value| it["type"] == "fixture").unwrap();
+        value["payload"]["eventId"] = "sim:match:poison".into();
+        change(&mut value);
+        Some(serde_json::to_vec(&value).unwrap())
+    };
+    let unknown = serde_json::json!({ "product": 1, "eventId": "sim:match:poison", "timestamp": 1, "certainty": 2,
+        "markets": [{ "marketId": u32::MAX, "outcomes": [] }] });
+    let poisons = [
+        poison(|it| it["payload"]["competitors"][0]["name"] = "A\0B".into()),
+        poison(|it| {
+            let digits = (1..2_000_u64).map(|number| format!("{:x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+            it["payload"]["eventId"] = digits.collect::<String>().into();
+        }),
+        poison(|it| it["type"] = "bet_settlement".into()),
+        Some(b"no JSON".to_vec()),
+    ];
+    let mut all = Vec::new();
+    let mut payloads = good.iter().map(|record| record.value.clone()).collect::<Vec<_>>();
+    for (at, poison) in poisons.into_iter().enumerate() {
+        payloads.insert(3 + 5 * at, poison);
+    }
+    let mut settlement: serde_json::Value = serde_json::from_slice(payloads[0].as_ref().unwrap()).unwrap();
+    (settlement["type"], settlement["payload"]) = ("bet_settlement".into(), unknown);
+    payloads.insert(7, Some(serde_json::to_vec(&settlement).unwrap()));
+    for (value, offset) in payloads.into_iter().zip(0..) {
+        all.push(Consumed { offset, value, ..good[0].clone() });
+    }
+
+    let mut partition = Partition::load(&pool, 0).await.unwrap();
+    let outlet = outlet();
+    let left_out = partition.take_what_can_be_stored(&pool, &outlet, &around, &all).await.unwrap();
+    assert_eq!(left_out, [3, 7, 9], "the name, the market, the long id");
+    assert_eq!(outlet.unreadable.get(), 2, "what is no JSON and what is no settlement");
+    assert_eq!(partition.next_offset(), i64::try_from(all.len()).unwrap());
+
+    let alone = server.database(&MIGRATIONS).await.unwrap();
+    let mut undisturbed = Partition::load(&alone, 0).await.unwrap();
+    undisturbed.take(&alone, &outlet, &around, &good).await.unwrap();
+    let offered = async |pool: &PgPool| {
+        let lines = lines(pool).await.into_iter();
+        lines.map(|(key, line)| (key, (line.status, line.outcomes))).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(offered(&pool).await, offered(&alone).await);
+    assert!(offered(&pool).await.len() > 100);
+}
+
+/// Ids of the outbox follow commits: a transaction that waits for another replica's has added nothing yet.
+#[tokio::test]
+async fn who_waits_for_the_partition_has_published_nothing() {
+    let server = Server::start().await.unwrap();
+    let pool = server.database(&MIGRATIONS).await.unwrap();
+    let world = World::new(WorldSettings::default()).unwrap();
+    let mut partition = Partition::load(&pool, 0).await.unwrap();
+    partition.take(&pool, &outlet(), &around(NOON), &records(&world, NOON, NOON, 0)).await.unwrap();
+    let last = async || -> i64 {
+        sqlx::query_scalar("SELECT last_value FROM pg_sequences WHERE sequencename = 'outbox_id_seq'")
+            .fetch_one(&pool)
+            .await
+            .unwrap()
+    };
+    let before = last().await;
+    let mut other = pool.begin().await.unwrap();
+    sqlx::query("SELECT FROM consumer_offset FOR UPDATE").execute(&mut *other).await.unwrap();
+    let (waiting, down) = (pool.clone(), Surroundings { producers: producers(false), ..around(NOON) });
+    let refresh = tokio::spawn(async move { partition.refresh(&waiting, &outlet(), &down).await });
+    let asked = std::time::Instant::now();
+    loop {
+        let waits: bool = sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+            .fetch_one(&pool)
+            .await
+            .unwrap();
+        if waits {
+            break;
+        }
+        assert!(asked.elapsed().as_secs() < 30, "the refresh waits for the partition");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(last().await, before);
+    other.rollback().await.unwrap();
+    refresh.await.unwrap().unwrap();
+    assert!(last().await > before + 100);
 }
 
 /// Cutting the feed into other pieces, with restarts between them, ends in the same offer and results.

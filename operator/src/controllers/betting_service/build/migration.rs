@@ -30,6 +30,7 @@ pub fn job(service: &Service, migration: &Migration, hash: &str) -> DynamicObjec
     labels.remove(labels::COMPONENT);
     labels.insert(labels::INSTANCE.into(), format!("{}-migrate", service.name));
     labels.insert(MIGRATES.into(), service.spec.component.clone());
+    labels.insert(labels::needs(migration.need.need.engine).into(), "true".into());
     let (volume, mount) = binding_volume(&migration.need, &binding_secret(&migration.need.claim, MIGRATE));
     let mut env = environment(service, hash);
     if let Some(env) = env.as_array_mut() {
@@ -139,6 +140,7 @@ mod tests {
         assert_eq!(pod["spec"]["volumes"][1]["secret"]["secretName"], "odds-db-migrate");
         assert_eq!(pod["spec"]["containers"][0]["volumeMounts"][1]["mountPath"], "/bindings/db");
         assert!(pod["metadata"]["labels"].get(labels::COMPONENT).is_none(), "the Service must not select it");
+        assert_eq!(pod["metadata"]["labels"]["paddock.bet/needs-postgresql"], "true");
         let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
         assert!(env.contains(&json!({"name": "LOG_LEVEL", "value": "info"})));
         assert_eq!(job.data["spec"]["activeDeadlineSeconds"], 600);

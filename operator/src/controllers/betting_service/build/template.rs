@@ -37,6 +37,7 @@ pub fn pod_template(service: &Service, hash: &str) -> Value {
     let mut volumes = vec![json!({"name": "tmp", "emptyDir": {}})];
     let mut mounts = vec![json!({"name": "tmp", "mountPath": "/tmp"})];
     for need in &service.needs {
+        labels.insert(labels::needs(need.need.engine).into(), "true".into());
         let (volume, mount) = binding_volume(need, &binding_secret(&need.claim, &service.name));
         volumes.push(volume);
         mounts.push(mount);
@@ -261,6 +262,10 @@ mod tests {
             (&labels["paddock.bet/routed"], &labels["paddock.bet/market-book"]),
             (&json!("true"), &json!("true"))
         );
+        assert_eq!(
+            (&labels["paddock.bet/needs-postgresql"], &labels["paddock.bet/needs-kafka"]),
+            (&json!("true"), &json!("true"))
+        );
         assert_eq!(labels["paddock.bet/revision"], "abc");
         assert!(template["spec"]["volumes"].to_string().find("optional").is_none());
     }
@@ -297,5 +302,6 @@ mod tests {
         let outside = pod_template(&validate(&betting_service(Value::Null), None).unwrap(), "abc");
         assert!(!outside.to_string().contains(TOKEN_ISSUER), "nobody publishes keys there");
         assert!(template["metadata"]["labels"].get("paddock.bet/tenant").is_none());
+        assert!(!template["metadata"]["labels"].to_string().contains("paddock.bet/needs-"));
     }
 }

@@ -3,8 +3,10 @@
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// Addresses that never leave a machine's network: metadata services of clouds answer there.
-pub const LINK_LOCAL: [&str; 2] = ["169.254.0.0/16", "fe80::/10"];
+/// Addresses at which clouds tell the credentials of a node to whoever runs on it: link-local ones, and those that AWS (IPv6), Alibaba
+/// and Azure use beside them.
+pub const METADATA: [&str; 5] =
+    ["169.254.0.0/16", "fe80::/10", "fd00:ec2::/32", "100.100.100.200/32", "168.63.129.16/32"];
 
 /// A range of addresses, with its host bits cleared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +16,17 @@ pub struct Cidr {
 }
 
 impl Cidr {
-    /// Reads `address/bits`; host bits are cleared.
+    /// Reads `address/bits`; host bits are cleared. IPv4 addresses written as IPv6 are IPv4: network plugins take them so.
     pub fn parse(text: &str) -> Option<Self> {
         let (address, bits) = text.split_once('/')?;
-        let bits: u8 = bits.parse().ok()?;
-        let first = match address.parse().ok()? {
+        let mut bits: u8 = bits.parse().ok()?;
+        let mut address: IpAddr = address.parse().ok()?;
+        if let (IpAddr::V6(six), 96..=128) = (address, bits)
+            && let Some(four) = six.to_ipv4_mapped()
+        {
+            (address, bits) = (IpAddr::V4(four), bits - 96);
+        }
+        let first = match address {
             IpAddr::V4(address) if bits <= 32 => IpAddr::V4(Ipv4Addr::from_bits(address.to_bits() & mask32(bits))),
             IpAddr::V6(address) if bits <= 128 => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & mask128(bits))),
             _ => return None,
@@ -65,6 +73,9 @@ mod tests {
             assert_eq!(Cidr::parse(bad), None, "{bad}");
         }
         assert_eq!(range("10.1.2.3/8").to_string(), "10.0.0.0/8");
+        assert_eq!(range("::ffff:a9fe:a9fe/128").to_string(), "169.254.169.254/32");
+        assert_eq!(range("::ffff:0:0/96").to_string(), "0.0.0.0/0");
+        assert_eq!(range("::/0").to_string(), "::/0");
     }
 
     #[test]

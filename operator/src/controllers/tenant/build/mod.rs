@@ -37,6 +37,8 @@ pub struct Surroundings {
     pub gateway_namespace: String,
     /// Namespace of the Gateway's proxies.
     pub proxy_namespace: String,
+    /// Labels of the Gateway's proxies there; none means any pod.
+    pub proxy_labels: BTreeMap<String, String>,
     /// Port of HTTPS listeners.
     pub https_port: u16,
     /// Port of HTTP listeners.
@@ -45,6 +47,8 @@ pub struct Surroundings {
     pub dns_namespace: String,
     /// Namespace that metrics are scraped from.
     pub prometheus_namespace: String,
+    /// Labels of Prometheus' pods there; none means any pod.
+    pub prometheus_labels: BTreeMap<String, String>,
     /// Address ranges of pods and Services: never reached by address.
     pub cluster_subnets: Vec<String>,
     /// Prefixes that images of Production have; none means any.
@@ -60,10 +64,12 @@ impl From<&Settings> for Surroundings {
             gateway_name: settings.gateway.clone(),
             gateway_namespace: settings.gateway_namespace.clone(),
             proxy_namespace: settings.gateway_proxy_namespace.clone(),
+            proxy_labels: settings.gateway_proxy_labels.iter().cloned().collect(),
             https_port: settings.https_port,
             http_port: settings.http_port,
             dns_namespace: settings.dns_namespace.clone(),
             prometheus_namespace: settings.prometheus_namespace.clone(),
+            prometheus_labels: settings.prometheus_labels.iter().cloned().collect(),
             cluster_subnets: vec![settings.pod_subnet.clone(), settings.service_subnet.clone()],
             registries: settings.registries.clone(),
         }
@@ -180,10 +186,12 @@ pub(crate) mod fixtures {
             gateway_name: "public".into(),
             gateway_namespace: "envoy-gateway-system".into(),
             proxy_namespace: "envoy-gateway-system".into(),
+            proxy_labels: [("app.kubernetes.io/component".into(), "proxy".into())].into(),
             https_port: 443,
             http_port: 80,
             dns_namespace: "kube-system".into(),
             prometheus_namespace: "monitoring".into(),
+            prometheus_labels: [("app.kubernetes.io/name".into(), "prometheus".into())].into(),
             cluster_subnets: vec!["10.244.0.0/16".into(), "10.96.0.0/16".into()],
             registries: Vec::new(),
         }

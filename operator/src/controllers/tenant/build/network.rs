@@ -1,16 +1,14 @@
 //! NetworkPolicies of an environment: nothing passes, either way, but what table 5a of the architecture lists.
 
-use super::cidr::{Cidr, LINK_LOCAL};
+use super::cidr::{Cidr, METADATA};
 use super::{Identity, Surroundings, kinds};
+use crate::network::{peer, tcp, to_servers};
 use kube::api::DynamicObject;
 use paddock_crds::labels;
-use paddock_crds::v1alpha1::{DatabaseClass, Environment};
+use paddock_crds::v1alpha1::{DatabaseClass, Engine, Environment};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-/// Label that the apiserver puts on every namespace.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Every policy of the environment. `classes` are the database classes that it may use.
 pub fn policies(
@@ -37,7 +35,7 @@ pub fn policies(
             json!({
                 "podSelector": {"matchExpressions": [{"key": labels::ROUTED, "operator": "Exists"}]},
                 "policyTypes": ["Ingress"],
-                "ingress": [{"from": [peer(&around.proxy_namespace, &BTreeMap::new())], "ports": [named("http")]}],
+                "ingress": [{"from": [peer(&around.proxy_namespace, &around.proxy_labels)], "ports": [named("http")]}],
             }),
         ),
         policy(
@@ -48,14 +46,21 @@ pub fn policies(
         ),
         policy(
             "allow-metrics",
-            ingress(
-                &json!([{"from": [peer(&around.prometheus_namespace, &BTreeMap::new())], "ports": [named("metrics")]}]),
-            ),
+            ingress(&json!([{
+                "from": [peer(&around.prometheus_namespace, &around.prometheus_labels)], "ports": [named("metrics")]
+            }])),
         ),
     ];
-    let servers = database_rules(classes);
-    if !servers.is_empty() {
-        all.push(policy("allow-databases", egress(&Value::Array(servers))));
+    let engines: BTreeSet<Engine> = classes.iter().map(|class| class.spec.engine).collect();
+    for engine in engines {
+        let servers = to_servers(classes.iter().map(Arc::as_ref).filter(|class| class.spec.engine == engine));
+        all.push(policy(
+            &format!("allow-{}", engine.to_string().to_lowercase()),
+            json!({
+                "podSelector": {"matchExpressions": [{"key": labels::needs(engine), "operator": "Exists"}]},
+                "policyTypes": ["Egress"], "egress": servers,
+            }),
+        ));
     }
     let targets = target_rules(environment, around);
     if !targets.is_empty() {
@@ -64,27 +69,10 @@ pub fn policies(
     all
 }
 
-/// One egress rule per server, in a fixed order: two classes that share a server give one rule.
-fn database_rules(classes: &[Arc<DatabaseClass>]) -> Vec<Value> {
-    let servers: BTreeSet<_> = classes
-        .iter()
-        .flat_map(|class| &class.spec.servers)
-        .map(|server| (&server.network.namespace, &server.network.pod_labels, &server.network.ports))
-        .collect();
-    servers
-        .into_iter()
-        .map(|(namespace, pods, ports)| {
-            let ports: Vec<Value> = ports.iter().copied().map(tcp).collect();
-            json!({"to": [peer(namespace, pods)], "ports": ports})
-        })
-        .collect()
-}
-
-/// Egress to the address ranges that the environment names, never into the cluster or to link-local addresses (where clouds keep
-/// credentials of the node).
+/// Egress to the address ranges that the environment names, never into the cluster or to where clouds tell credentials of the node.
 fn target_rules(environment: &Environment, around: &Surroundings) -> Vec<Value> {
     let never: Vec<Cidr> =
-        around.cluster_subnets.iter().map(String::as_str).chain(LINK_LOCAL).filter_map(Cidr::parse).collect();
+        around.cluster_subnets.iter().map(String::as_str).chain(METADATA).filter_map(Cidr::parse).collect();
     let targets: BTreeSet<_> =
         environment.network.iter().flat_map(|n| &n.allow).map(|target| (&target.cidr, target.port)).collect();
     targets
@@ -113,23 +101,8 @@ fn egress(rules: &Value) -> Value {
     json!({"podSelector": {}, "policyTypes": ["Egress"], "egress": rules})
 }
 
-/// Pods with these labels in the namespace of this name; no labels means all its pods.
-fn peer(namespace: &str, pods: &BTreeMap<String, String>) -> Value {
-    let mut peer = json!({"namespaceSelector": {"matchLabels": {NAMESPACE_NAME: namespace}}});
-    if !pods.is_empty()
-        && let Some(fields) = peer.as_object_mut()
-    {
-        fields.insert("podSelector".into(), json!({"matchLabels": pods}));
-    }
-    peer
-}
-
 fn dns(around: &Surroundings) -> Value {
     peer(&around.dns_namespace, &BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]))
-}
-
-fn tcp(port: i32) -> Value {
-    json!({"protocol": "TCP", "port": port})
 }
 
 fn udp(port: i32) -> Value {
@@ -176,12 +149,13 @@ mod tests {
         assert_eq!(
             all.keys().map(String::as_str).collect::<Vec<_>>(),
             [
-                "allow-databases",
                 "allow-dns",
                 "allow-gateway",
+                "allow-kafka",
                 "allow-metrics",
                 "allow-network",
                 "allow-operator",
+                "allow-postgresql",
                 "allow-same-environment",
                 "default-deny"
             ]
@@ -205,7 +179,21 @@ mod tests {
     #[test]
     fn a_rule_that_is_asked_for_twice_stands_once() {
         let all = built(&surroundings());
-        assert_eq!(all["allow-databases"]["spec"]["egress"].as_array().map(Vec::len), Some(2));
+        assert_eq!(
+            all["allow-postgresql"]["spec"],
+            json!({
+                "podSelector": {"matchExpressions": [{"key": "paddock.bet/needs-postgresql", "operator": "Exists"}]},
+                "policyTypes": ["Egress"],
+                "egress": [{
+                    "to": [{
+                        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "databases"}},
+                        "podSelector": {"matchLabels": {"app": "pg"}}
+                    }],
+                    "ports": [{"protocol": "TCP", "port": 5432}]
+                }],
+            })
+        );
+        assert_eq!(all["allow-kafka"]["spec"]["egress"].as_array().map(Vec::len), Some(1));
         assert_eq!(
             all["allow-network"]["spec"]["egress"],
             json!([{"to": [{"ipBlock": {"cidr": "203.0.113.0/24"}}], "ports": [{"protocol": "TCP", "port": 443}]}])
@@ -213,15 +201,20 @@ mod tests {
     }
 
     #[test]
-    fn a_wide_range_leaves_the_cluster_out() {
+    fn a_wide_range_leaves_out_the_cluster_and_metadata() {
         let open: Environment = from(json!({
             "name": "prod", "class": "Production", "release": "r",
-            "network": {"allow": [{"cidr": "0.0.0.0/0", "port": 443}, {"cidr": "10.244.3.0/24", "port": 443}]}
+            "network": {"allow": [
+                {"cidr": "0.0.0.0/0", "port": 443}, {"cidr": "10.244.3.0/24", "port": 443},
+                {"cidr": "::ffff:a9fe:a9fe/128", "port": 80},
+            ]}
         }));
         assert_eq!(
             target_rules(&open, &surroundings()),
             [json!({
-                "to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.244.0.0/16", "10.96.0.0/16", "169.254.0.0/16"]}}],
+                "to": [{"ipBlock": {"cidr": "0.0.0.0/0", "except": [
+                    "10.244.0.0/16", "10.96.0.0/16", "169.254.0.0/16", "100.100.100.200/32", "168.63.129.16/32"
+                ]}}],
                 "ports": [{"protocol": "TCP", "port": 443}]
             })]
         );

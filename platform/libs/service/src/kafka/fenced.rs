@@ -1,7 +1,7 @@
 //! A producer of which one is alive: the broker's producer epoch fences older ones (rule R6).
 
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{FutureProducer, Producer as _};
@@ -12,6 +12,8 @@ use super::{Bus, BusError, Record};
 
 /// Longest wait for a step of a transaction.
 const STEP: Duration = Duration::from_secs(10);
+/// Longest wait for the end of a transaction, longer than the broker lets one be open.
+const END: Duration = Duration::from_secs(25);
 
 /// A transaction was not committed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum FencedError {
     /// Aborted; the same records may be sent again.
     #[error("the transaction was aborted: {0}; it is tried again")]
     Aborted(#[source] BusError),
+    /// Committed or not, nobody knows; this producer is of no use any more. A new one ends the transaction, whichever way.
+    #[error("the end of the transaction is not known: {0}; a new producer takes over")]
+    Unknown(#[source] BusError),
 }
 
 /// Publishes batches of records, each all or nothing. Use it from one task.
@@ -59,15 +64,12 @@ impl FencedProducer {
         for record in records {
             self.learn(&record.topic).await?;
         }
-        self.step(rdkafka::producer::Producer::begin_transaction).await?;
-        match self.fill(records).await {
-            Ok(()) => {}
-            Err(error) => {
-                self.abort().await?;
-                return Err(FencedError::Aborted(error));
-            }
+        self.step(rdkafka::producer::Producer::begin_transaction).await.map_err(FencedError::of_the_end)?;
+        if let Err(error) = self.fill(records).await {
+            self.abort().await?;
+            return Err(FencedError::Aborted(error));
         }
-        match self.step(|producer| producer.commit_transaction(STEP)).await {
+        match self.step(|producer| until_known(|| producer.commit_transaction(STEP))).await {
             Err(FencedError::Aborted(error)) => {
                 self.abort().await?;
                 Err(FencedError::Aborted(error))
@@ -77,7 +79,8 @@ impl FencedProducer {
     }
 
     async fn abort(&self) -> Result<(), FencedError> {
-        self.step(|producer| producer.abort_transaction(STEP)).await
+        let aborted = self.step(|producer| until_known(|| producer.abort_transaction(STEP))).await;
+        aborted.map_err(FencedError::of_the_end)
     }
 
     async fn learn(&mut self, logical: &str) -> Result<(), FencedError> {
@@ -132,6 +135,29 @@ impl FencedProducer {
                 Err(FencedError::Fenced)
             }
             (Err(error), _) => Err(FencedError::Aborted(error.into())),
+        }
+    }
+}
+
+impl FencedError {
+    /// A transaction that could not even be aborted, or begun, is in a state that this producer does not leave.
+    fn of_the_end(self) -> Self {
+        match self {
+            Self::Aborted(error) => Self::Unknown(error),
+            other => other,
+        }
+    }
+}
+
+/// A call that timed out goes on by itself. Only the same call again tells how it ended; every other one is refused until then.
+fn until_known(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaError> {
+    let until = Instant::now() + END;
+    loop {
+        match call() {
+            Err(KafkaError::Transaction(error)) if error.is_retriable() && Instant::now() < until => {
+                tracing::warn!(%error, "the end of a transaction is asked for again");
+            }
+            done => return done,
         }
     }
 }

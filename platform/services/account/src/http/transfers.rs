@@ -99,7 +99,9 @@ pub(super) async fn create(
             "this reason is reserved: components may not move money for it",
         ));
     }
-    if !state.currencies.contains(&body.currency) {
+    // Nothing begins in a currency that is not offered any more; what was begun in it is brought to its end.
+    let begins = matches!(body.reason, Reason::BetStake | Reason::Deposit | Reason::Bonus);
+    if begins && !state.currencies.contains(&body.currency) {
         return Err(Problem::unprocessable(
             "currency-not-offered",
             "the currency is not offered here: use one of the brand's currencies",

@@ -1,7 +1,8 @@
 //! The durable ledger.
 //!
 //! Every transfer concerns one customer and first locks that customer's row: transfers of one customer queue, those of
-//! different customers never meet, and since it is the only lock that anybody waits for, there is no deadlock.
+//! different customers never meet, and since it is the only lock that anybody waits for, there is no deadlock. (Resolving a hold
+//! may wait for the janitor, who marks it as asked for and waits for nobody.)
 
 use paddock_ledger::{AccountCode, Balances, TransferError};
 use paddock_money::{Currency, Money};
@@ -221,13 +222,15 @@ impl Store {
         Ok(Outcome { created: true, resource })
     }
 
-    /// Holds older than some seconds that nothing has resolved, oldest first.
+    /// Stakes held for longer than some seconds that nothing has resolved. Those that were given longest ago come first, so that
+    /// ones that cannot be resolved stand in nobody's way.
     pub async fn stale_holds(&self, older_than_s: i64, limit: i64) -> Result<Vec<StaleHold>, StoreError> {
         let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT hold.id FROM transfers hold
-             WHERE hold.kind = 'hold' AND hold.created_at < clock_timestamp() - make_interval(secs => $1::double precision)
-               AND NOT EXISTS (SELECT FROM transfers resolved WHERE resolved.hold_id = hold.id)
-             ORDER BY hold.created_at LIMIT $2",
+            "UPDATE open_holds SET asked_at = clock_timestamp() WHERE hold_id IN (
+                 SELECT hold_id FROM open_holds
+                 WHERE created_at < clock_timestamp() - make_interval(secs => $1::double precision)
+                 ORDER BY asked_at NULLS FIRST, created_at LIMIT $2 FOR UPDATE SKIP LOCKED
+             ) RETURNING hold_id",
         )
         .bind(older_than_s)
         .bind(limit)

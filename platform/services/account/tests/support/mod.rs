@@ -11,6 +11,7 @@ use paddock_money::Currency;
 use paddock_service::outbox::Outbox;
 use paddock_service::postgres::Database;
 use paddock_test_postgres::Server;
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, PgPool};
 use tokio::sync::Mutex;
@@ -41,6 +42,11 @@ pub struct Fixture {
 
 impl Fixture {
     pub async fn new() -> Self {
+        Self::at(&MIGRATIONS).await
+    }
+
+    /// A database at the state that some migrations leave.
+    pub async fn at(migrations: &Migrator) -> Self {
         let server = shared().await;
         let name = server.create_database().await.unwrap();
         let mut owner = PgConnection::connect_with(&server.options(&name)).await.unwrap();
@@ -55,7 +61,7 @@ impl Fixture {
             ))))
             .await
             .unwrap();
-        MIGRATIONS.run_direct(None, &mut owner, false).await.unwrap();
+        migrations.run_direct(None, &mut owner, false).await.unwrap();
         let pool = PgPoolOptions::new()
             .max_connections(12)
             .acquire_timeout(Duration::from_secs(30))

@@ -1,5 +1,7 @@
 //! Why a ticket is refused.
 
+use paddock_market_book::Refusal;
+
 /// Stable codes of rejected tickets. Limits of three kinds exist: the market rule's (`stake-*`, `limit-exceeded`), account's for
 /// responsible gambling (account's own codes) and customer risk limits, which do not exist yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, strum::Display, strum::IntoStaticStr, strum::EnumIter)]
@@ -29,4 +31,28 @@ pub enum Code {
     UnknownSelection,
     /// Account gave no answer in time; nothing was taken.
     AccountUnavailable,
+}
+
+impl From<Refusal> for Code {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::MarketSuspended => Self::MarketSuspended,
+            Refusal::MarketClosed => Self::MarketClosed,
+            Refusal::CountryNotAllowed => Self::CountryNotAllowed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use strum::IntoEnumIterator as _;
+
+    use super::*;
+
+    #[test]
+    fn the_books_refusals_have_the_same_codes_here() {
+        for refusal in Refusal::iter() {
+            assert_eq!(Code::from(refusal).to_string(), refusal.to_string());
+        }
+    }
 }

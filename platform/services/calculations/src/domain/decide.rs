@@ -1,7 +1,7 @@
 //! The decision on a bet: every input is a value.
 
 use paddock_events::{CatalogueEvent, EventStatus, MarketStatus, OfferLine, PricePhase};
-use paddock_market_book::{Book, EventAttributes, MarketRule, Phase, RuleState};
+use paddock_market_book::{Book, EventAttributes, MarketRule, Phase};
 use paddock_money::{BigRational, Money, Rounding};
 use paddock_odds::Odds;
 
@@ -21,6 +21,8 @@ pub struct Offered {
     pub state: StateRow,
     /// Status of the event as any replica has seen it.
     pub event_status: EventStatus,
+    /// Whether settlement knows what becomes of a bet on the outcome that is placed now.
+    pub decided: bool,
 }
 
 /// A row of state changes.
@@ -86,6 +88,10 @@ pub fn decide<'a>(
     started(line.phase, event, offered.event_status, asking.now)?;
     takes_bets(line.status)?;
     takes_bets(offered.state.status)?;
+    // A result may be known before the feed closes the line: nobody bets on what has happened.
+    if offered.decided {
+        return Err(Code::MarketClosed);
+    }
     let seen = Seen { state: offered.state.sequence, phase: line.phase };
     if let Some(before) = before {
         if before.phase != seen.phase {
@@ -98,9 +104,7 @@ pub fn decide<'a>(
     let rule = rule_of(bet, line.phase, event, book)?;
     let current = outcome.odds.filter(|_| outcome.active).ok_or(Code::MarketSuspended)?;
     let odds = price(bet.odds, current, asking.odds_change)?;
-    if !rule.geography.admits(asking.country) {
-        return Err(Code::CountryNotAllowed);
-    }
+    rule.admits(asking.country)?;
     let limits = rule.limits_in(bet.stake.currency()).ok_or(Code::CurrencyNotOffered)?;
     if bet.stake.minor() < limits.min_stake.minor() {
         return Err(Code::StakeTooLow);
@@ -157,20 +161,12 @@ fn rule_of<'a>(
     event: &CatalogueEvent,
     book: &'a Book,
 ) -> Result<&'a MarketRule, Code> {
-    let sport = event.sport.name.to_lowercase();
-    let (category, tournament) = (slug(&event.category.name), slug(&event.tournament.name));
-    let attributes = EventAttributes {
-        sport: &sport,
-        categories: &[event.category.id.as_str(), category.as_str()],
-        tournaments: &[event.tournament.id.as_str(), tournament.as_str()],
-    };
-    let rule = book.rule_for(&attributes, bet.market, &bet.line.specifiers, phase_of(phase));
-    let rule = rule.ok_or(Code::MarketClosed)?;
-    match rule.state {
-        RuleState::Open => Ok(rule),
-        RuleState::Suspended => Err(Code::MarketSuspended),
-        RuleState::Closed => Err(Code::MarketClosed),
-    }
+    let attributes = EventAttributes::new(
+        &event.sport.name,
+        (&event.category.id, &event.category.name),
+        (&event.tournament.id, &event.tournament.name),
+    );
+    Ok(book.open_rule(&attributes, bet.market, &bet.line.specifiers, phase_of(phase))?)
 }
 
 fn price(asked: Odds, current: Odds, policy: OddsChange) -> Result<Odds, Code> {
@@ -180,19 +176,6 @@ fn price(asked: Odds, current: Odds, policy: OddsChange) -> Result<Odds, Code> {
         OddsChange::Any => true,
     };
     if taken { Ok(current) } else { Err(Code::OddsChanged) }
-}
-
-/// A name as selectors write it: lower case, everything that is no letter or digit becomes one hyphen.
-fn slug(name: &str) -> String {
-    let mut slug = String::with_capacity(name.len());
-    for character in name.chars().flat_map(char::to_lowercase) {
-        if character.is_alphanumeric() {
-            slug.push(character);
-        } else if !slug.is_empty() && !slug.ends_with('-') {
-            slug.push('-');
-        }
-    }
-    slug.trim_end_matches('-').to_owned()
 }
 
 #[cfg(test)]
@@ -301,12 +284,6 @@ mod tests {
         );
     }
 
-    #[test]
-    fn names_become_slugs() {
-        assert_eq!(slug("La Liga 2 (Spain)"), "la-liga-2-spain");
-        assert_eq!(slug("England"), "england");
-    }
-
     proptest! {
         /// B3: never at another price than the current one, and never at one that the policy does not take.
         #[test]
@@ -334,6 +311,7 @@ mod tests {
         #[test]
         fn what_is_accepted_was_valid(
             fresh in prop::bool::ANY,
+            decided in prop::bool::weighted(0.2),
             copy in 0_usize..6,
             row in 0_usize..6,
             ahead in -1_i64..2,
@@ -344,6 +322,7 @@ mod tests {
             let all = [Active, Suspended, Deactivated, HandedOver, Settled, Cancelled];
             let mut offered = testing::offered("2.10");
             offered.fresh = fresh;
+            offered.decided = decided;
             offered.line.status = all[copy];
             offered.state.status = all[row];
             offered.state.sequence = offered.line.sequence + ahead;
@@ -354,6 +333,7 @@ mod tests {
             };
             let book = testing::book(1);
             let valid = fresh
+                && !decided
                 && all[copy] == Active
                 && all[row] == Active
                 && ahead <= 0

@@ -3,6 +3,7 @@
 pub mod code;
 pub mod decide;
 pub mod exposure;
+pub mod in_force;
 pub mod money_moves;
 pub mod request;
 

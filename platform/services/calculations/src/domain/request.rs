@@ -1,6 +1,7 @@
 //! A ticket as it is asked for, and as it is understood.
 
 use paddock_events::{Context, LineKey};
+use paddock_market_book::Refusal;
 use paddock_money::{Currency, Money};
 use paddock_odds::{MarketType, Odds, Specifiers};
 use serde::{Deserialize, Serialize};
@@ -8,6 +9,8 @@ use uuid::Uuid;
 
 /// Most bets of a ticket.
 const MOST_BETS: usize = 20;
+/// Longest id of an event or outcome.
+const LONGEST_NAME: usize = 128;
 
 /// Which price is taken if it is not the asked one.
 #[derive(
@@ -43,6 +46,18 @@ pub struct PlaceTicket {
     pub context: Context,
     /// The ticket as the public API takes it.
     pub ticket: TicketRequest,
+    /// What the caller's market book says of it.
+    #[serde(default)]
+    pub book: Option<CallersBook>,
+}
+
+/// A ticket under the market book of the gateway, which may be newer than this replica's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CallersBook {
+    /// Which book.
+    pub generation: u64,
+    /// Why it refuses each bet, in their order.
+    pub refused: Vec<Option<Refusal>>,
 }
 
 /// A ticket of the public API.
@@ -174,8 +189,8 @@ pub enum Malformed {
     /// The session has another currency.
     #[error("the ticket's currency is not the customer's; use the currency of the wallet")]
     Currency,
-    /// No such market.
-    #[error("the market or its specifiers do not exist; take them from the offer")]
+    /// No such market, or names that nothing has.
+    #[error("the event, market, specifiers or outcome do not exist; take them from the offer")]
     Market,
     /// The sum does not fit.
     #[error("the sum of the stakes is too large; lower the stakes")]
@@ -229,6 +244,9 @@ impl BetRequest {
         if !stake.is_positive() {
             return Err(Malformed::Stake);
         }
+        if !is_name(&selection.event_id) || !is_name(&selection.outcome_id) {
+            return Err(Malformed::Market);
+        }
         let market = MarketType::of_feed_id(selection.market_id.0).ok_or(Malformed::Market)?;
         market.line(&selection.specifiers).map_err(|_| Malformed::Market)?;
         Ok(Single {
@@ -239,4 +257,9 @@ impl BetRequest {
             odds: selection.odds,
         })
     }
+}
+
+/// What events and outcomes may be called: it becomes part of keys, in which `|` divides, and of rows.
+fn is_name(text: &str) -> bool {
+    (1..=LONGEST_NAME).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'|')
 }

@@ -1,10 +1,11 @@
 //! Topic `results` into rows: each record's effects are committed with its offset.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::Duration;
 
 use paddock_events::{ResultMessage, Topic, decode};
-use paddock_service::kafka::{Bus, Consumed, GroupConsumer};
+use paddock_service::kafka::{Bus, Consumed, GroupConsumer, Step};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::SettlementMetrics;
@@ -39,11 +40,22 @@ async fn read(bus: &Bus, store: &Store, metrics: &SettlementMetrics) -> anyhow::
     let mut assigned = group.assigned();
     let mut positions: HashMap<i32, i64> = HashMap::new();
     loop {
-        let record = group.next().await?;
+        let step = group.step().await?;
         if assigned.has_changed()? {
             assigned.mark_unchanged();
             positions.clear();
         }
+        let record = match step {
+            Step::Record(record) => record,
+            Step::End(partition) => {
+                // Nothing is left from the group's offset on; ours may stand before it, after a restore.
+                if let Entry::Vacant(place) = positions.entry(partition) {
+                    let position = *place.insert(store.next_result(Topic::Results.name(), partition).await?);
+                    group.seek(Topic::Results, partition, position)?;
+                }
+                continue;
+            }
+        };
         let partition = record.partition;
         let position = if let Some(position) = positions.get(&partition) {
             *position
@@ -58,18 +70,28 @@ async fn read(bus: &Bus, store: &Store, metrics: &SettlementMetrics) -> anyhow::
             position
         };
         if record.offset < position {
-            continue;
+            // Sought for and not there: the topic ends before what was taken in of it, so it was made anew, or its end was lost. Results
+            // are known by their ids: taking in again what is known changes nothing, and nothing that is new is missed.
+            tracing::error!(partition, stored = position, found = record.offset, "topic results begins anew");
         }
-        take_in(store, &group, &record, position).await?;
+        take_in(store, metrics, &group, &record, position).await?;
         positions.insert(partition, record.offset + 1);
         metrics.results.inc();
     }
 }
 
-async fn take_in(store: &Store, group: &GroupConsumer, record: &Consumed, position: i64) -> anyhow::Result<()> {
+async fn take_in(
+    store: &Store,
+    metrics: &SettlementMetrics,
+    group: &GroupConsumer,
+    record: &Consumed,
+    position: i64,
+) -> anyhow::Result<()> {
+    let mut is_readable = true;
     let envelope = match record.value.as_deref().map(decode::<ResultMessage>) {
         Some(Ok(envelope)) => envelope,
         Some(Err(error)) => {
+            is_readable = false;
             tracing::error!(key = record.key, %error, "a result is skipped; mend its writer and let it write anew");
             None
         }
@@ -82,6 +104,134 @@ async fn take_in(store: &Store, group: &GroupConsumer, record: &Consumed, positi
     });
     let place = (Topic::Results.name(), record.partition, position, record.offset);
     anyhow::ensure!(store.take_in(place, result).await?, "another reader has partition {}", record.partition);
-    group.done(Topic::Results, record.partition, record.offset)?;
+    metrics.skipped.inc_by(u64::from(!is_readable));
+    // The effects are committed: that the group cannot be told, because it is being arranged anew, is no failure.
+    if let Err(error) = group.done(Topic::Results, record.partition, record.offset) {
+        tracing::debug!(partition = record.partition, %error, "the group is not told of an offset");
+    }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::time::Instant;
+
+    use paddock_events::{Envelope, LineKey, Origin};
+    use paddock_odds::Specifiers;
+    use paddock_service::binding::Bindings;
+    use paddock_service::kafka::Record;
+    use rdkafka::mocking::MockCluster;
+
+    use super::*;
+    use crate::testing_world::{World, result};
+
+    fn bus(folder: &Path, servers: &str) -> Bus {
+        let need = folder.join("bus");
+        std::fs::create_dir_all(&need).unwrap();
+        let topics = r#"{"results":"results"}"#;
+        let files = [
+            ("type", "kafka"),
+            ("bootstrap-servers", servers),
+            ("group-prefix", "t."),
+            ("topics", topics),
+            ("version", "1"),
+        ];
+        for (name, text) in files {
+            std::fs::write(need.join(name), text).unwrap();
+        }
+        Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+    }
+
+    fn records(events: std::ops::Range<u32>) -> Vec<Record> {
+        let origin = Origin { tenant: "acme".to_owned(), environment: "test".to_owned() };
+        events
+            .map(|number| {
+                let line = LineKey::new(format!("sim:match:{number}"), 1, Specifiers::none());
+                let (_, result) = result(&line, 1, Some(true), false);
+                Record::of(&Envelope::now(&origin, ResultMessage::LineResult(result))).unwrap()
+            })
+            .collect()
+    }
+
+    async fn until_known(world: &World, lines: i64) {
+        let started = Instant::now();
+        loop {
+            let known: i64 = sqlx::query_scalar("SELECT count(DISTINCT line_key) FROM result_message")
+                .fetch_one(&world.pool)
+                .await
+                .unwrap();
+            if known == lines {
+                return;
+            }
+            assert!(known < lines && started.elapsed().as_secs() < 60, "{known} of {lines} lines have a result");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Members of the group read until so many lines have a result and so many records in all were taken in.
+    async fn run_until_known(
+        world: &World,
+        bus: &Bus,
+        metrics: &SettlementMetrics,
+        members: usize,
+        (lines, records): (i64, u64),
+    ) {
+        let end = CancellationToken::new();
+        let readers: Vec<_> = (0..members)
+            .map(|_| {
+                let store = world.payer.store.clone();
+                tokio::spawn(consume(bus.clone(), store, metrics.clone(), end.clone()))
+            })
+            .collect();
+        until_known(world, lines).await;
+        let started = Instant::now();
+        while metrics.results.get() < records {
+            let taken = metrics.results.get();
+            assert!(started.elapsed().as_secs() < 60, "{taken} of {records} records are taken in");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        end.cancel();
+        for reader in readers {
+            reader.await.unwrap().unwrap();
+        }
+    }
+
+    /// Poison stops nobody and is counted, members share the partitions, and the stored offset rules, wherever the group stands and
+    /// whatever became of the topic.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn no_result_is_missed() {
+        let world = World::start("100000.00", 0).await;
+        let metrics = SettlementMetrics::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let made = |events| {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("results", 2, 1).unwrap();
+            let bus = bus(folder.path(), &cluster.bootstrap_servers());
+            let mut all = records(events);
+            all.insert(4, Record { value: Some(b"nonsense".to_vec()), ..all[3].clone() });
+            (cluster, bus, all)
+        };
+        let (_cluster, bus, all) = made(0..40);
+        bus.producer().unwrap().send_all(&all).await.unwrap();
+        run_until_known(&world, &bus, &metrics, 2, (40, 41)).await;
+        // The database comes back from yesterday's backup; the group's offsets are of today, and nothing new is said.
+        sqlx::raw_sql("DELETE FROM result_message; UPDATE consumer_offset SET next_offset = 0")
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        run_until_known(&world, &bus, &metrics, 1, (40, 82)).await;
+        // The topic is made anew and shorter.
+        let (_cluster, bus, all) = made(40..50);
+        bus.producer().unwrap().send_all(&all).await.unwrap();
+        run_until_known(&world, &bus, &metrics, 1, (50, 93)).await;
+        assert_eq!((metrics.skipped.get(), metrics.results.get()), (3, 93), "each record once");
+        let twice: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM (SELECT FROM result_message GROUP BY line_key HAVING count(*) > 1) repeated",
+        )
+        .fetch_one(&world.pool)
+        .await
+        .unwrap();
+        assert_eq!(twice, 0);
+    }
 }

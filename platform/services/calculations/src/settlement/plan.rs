@@ -1,15 +1,12 @@
 //! What a bet pays by the set of messages of its lines: a pure function.
 
-use paddock_events::{LineResult, ResultOrigin};
 use paddock_money::{Money, Rounding};
 use paddock_odds::{Factor, MarketType};
-use paddock_settlement::{
-    Bet as Settling, Certainty, Leg, LegKey, Lines, Message, MessageBody, OutcomeSettlement, OutcomeState, Rule4,
-    SettleError, Structure, TimeRange, resolve, settle,
-};
+use paddock_settlement::{Bet as Settling, Leg, LegKey, Lines, OutcomeState, Rule4, SettleError, Structure, settle};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::domain::in_force::in_force;
 use crate::domain::money_moves::moves;
 use crate::store::{Due, Intent, Selection};
 
@@ -62,54 +59,6 @@ fn leg(selection: &Selection) -> anyhow::Result<Leg> {
         outcome_id: selection.outcome_id.clone(),
     };
     Ok(Leg { key, odds: selection.odds, banker: false, each_way: None, rule4: Rule4::NONE })
-}
-
-/// The state of a line that a set of messages leaves in force.
-struct InForce<'a> {
-    id: Option<Uuid>,
-    result: Option<&'a LineResult>,
-}
-
-/// Each message tells the whole state of its line, so the one with the highest sequence counts, whatever the order of arrival.
-fn in_force(set: &[(Uuid, LineResult)]) -> InForce<'_> {
-    let newest = set.iter().max_by_key(|(id, result)| (result.sequence, *id));
-    InForce { id: newest.map(|(id, _)| *id), result: newest.map(|(_, result)| result) }
-}
-
-impl InForce<'_> {
-    fn outcome_state(&self, outcome: &str, placed_at: i64) -> OutcomeState {
-        let Some(result) = self.result else { return OutcomeState::Open };
-        let id = self.id.map(|id| id.to_string()).unwrap_or_default();
-        let message = |body| Message { timestamp: result.settled_at.unwrap_or(0), id: id.clone(), body };
-        let mut messages: Vec<Message> = result
-            .cancels
-            .iter()
-            .map(|range| {
-                message(MessageBody::Cancel { range: TimeRange { start: range.start_time, end: range.end_time } })
-            })
-            .collect();
-        if !result.outcomes.is_empty() {
-            let certainty = match (result.origin, result.certainty) {
-                (ResultOrigin::Manual, _) => Certainty::Manual,
-                (ResultOrigin::Feed, Some(1)) => Certainty::Scouted,
-                (ResultOrigin::Feed, _) => Certainty::Confirmed,
-            };
-            let outcomes = result
-                .outcomes
-                .iter()
-                .map(|outcome| {
-                    let settled = OutcomeSettlement {
-                        won: outcome.won,
-                        void_factor: outcome.void_factor,
-                        dead_heat_factor: outcome.dead_heat_factor,
-                    };
-                    (outcome.id.clone(), settled)
-                })
-                .collect();
-            messages.push(message(MessageBody::Settle { certainty, outcomes }));
-        }
-        resolve(&messages, placed_at).outcome(outcome)
-    }
 }
 
 /// What became of a leg, in the words of topic `tickets`.

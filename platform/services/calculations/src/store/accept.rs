@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use paddock_events::{TicketMessage, TicketState};
+use paddock_events::{LineResult, TicketMessage, TicketState};
 use paddock_market_book::Book;
 use paddock_money::Money;
+use paddock_settlement::OutcomeState;
 use serde_json::{Value, json};
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row as _};
@@ -16,6 +17,7 @@ use super::{Status, Store, StoreError};
 use crate::domain::Code;
 use crate::domain::decide::{Asking, Offered, Terms, decide};
 use crate::domain::exposure::Exposure;
+use crate::domain::in_force::in_force;
 use crate::domain::request::Single;
 use crate::offer::OfferCopy;
 
@@ -188,6 +190,7 @@ impl Store {
             return Err(StoreError::BookBehind(generation));
         }
         let states = lock_states(&mut tx, &ticket).await?;
+        let results = newest_results(&mut tx, &ticket).await?;
         let now = jiff::Timestamp::now().as_millisecond();
         let asking = Asking { country: &ticket.country, odds_change: ticket.odds_change, now };
         let mut verdicts = Vec::with_capacity(ticket.bets.len());
@@ -195,7 +198,11 @@ impl Store {
             let (single, seen) = bet
                 .single(ticket.currency)
                 .ok_or_else(|| StoreError::Unreadable { id: bet.id.to_string(), what: "bet" })?;
-            let offered = offered(offer, &single, &states, now)?;
+            let mut offered = offered(offer, &single, &states, now)?;
+            if let Some(offered) = &mut offered {
+                let known = results.get(&single.line.to_string()).map_or(&[][..], std::slice::from_ref);
+                offered.decided = in_force(known).outcome_state(&single.outcome_id, now) != OutcomeState::Open;
+            }
             let verdict = decide(&single, offered.as_ref(), book, asking, Some(seen));
             verdicts.push((single, offered, verdict));
         }
@@ -238,6 +245,28 @@ async fn lock_states(
     rows.iter().map(|row| Ok((row.try_get("key")?, (row.try_get("sequence")?, row.try_get("status")?)))).collect()
 }
 
+/// The newest result of each of the ticket's lines. Behind the lock of their state rows: a result that comes later waits for the
+/// decision.
+async fn newest_results(
+    connection: &mut PgConnection,
+    ticket: &Ticket,
+) -> Result<BTreeMap<String, (Uuid, LineResult)>, StoreError> {
+    let lines = ticket.bets.iter().flat_map(|bet| &bet.selections).map(|selection| selection.line.to_string());
+    let rows = sqlx::query(
+        "SELECT DISTINCT ON (line_key) line_key, id, result FROM result_message WHERE line_key = ANY($1)
+         ORDER BY line_key, sequence DESC, id DESC",
+    )
+    .bind(lines.collect::<Vec<_>>())
+    .fetch_all(connection)
+    .await?;
+    rows.iter()
+        .map(|row| {
+            let Json(result) = row.try_get("result")?;
+            Ok((row.try_get("line_key")?, (row.try_get("id")?, result)))
+        })
+        .collect()
+}
+
 /// The offer as far as it concerns a bet; `None` if this copy or the rows do not know the line.
 pub(crate) fn offered(
     offer: &OfferCopy,
@@ -254,6 +283,7 @@ pub(crate) fn offered(
         fresh: copied.fresh,
         state: state_row(&key, line_row)?,
         event_status: event_status(&bet.line.event_id, event_row)?,
+        decided: false,
     }))
 }
 
@@ -420,6 +450,7 @@ fn certificate(
                     "status": offered.state.status,
                     "phase": offered.line.phase,
                     "fresh": offered.fresh,
+                    "decided": offered.decided,
                     "source": offered.line.source,
                 })),
                 "rule": terms.map(|terms| &terms.rule.name),

@@ -4,16 +4,22 @@ use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use data_encoding::BASE64URL_NOPAD;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use paddock_events::{CatalogueEvent, OfferLine};
 use paddock_service::{Problem, ProblemDocument};
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::AppState;
+use crate::client::Client;
+use crate::shown::{EventRules, shown};
 use crate::upstream::{Answer, Ask, Component};
 
 const MAX_QUERY: usize = 1024;
 /// Live prices: proxies may share an answer for a second, clients ask whether it changed.
 const LIVE: HeaderValue = HeaderValue::from_static("public, max-age=1");
+/// The same where the market book tells countries apart: nobody shares it.
+const LIVE_IN_COUNTRY: HeaderValue = HeaderValue::from_static("private, max-age=1");
 /// The list of sports hardly changes.
 const SLOW: HeaderValue = HeaderValue::from_static("public, max-age=10");
 
@@ -66,6 +72,7 @@ pub(super) async fn events(
 )]
 pub(super) async fn event(
     State(state): State<AppState>,
+    client: Client,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -77,21 +84,29 @@ pub(super) async fn event(
         return Err(Problem::not_found("no event has this id: take it from the list of events"));
     }
     let mut answer = state.upstream.ask(Ask::get(Component::Rates, &format!("/events/{id}"))).await?;
+    let mut lifetime = LIVE;
     if answer.status == StatusCode::OK {
-        let mut document: Value = answer.json()?;
-        hide_probabilities(&mut document);
+        let mut document: EventDocument = answer.json()?;
+        let book = state.live.book();
+        let rules = EventRules::new(book.as_deref(), Some(&document.event));
+        if document.lines.iter().any(|line| rules.of(line).is_ok_and(|rule| rule.geography.is_restricted())) {
+            lifetime = LIVE_IN_COUNTRY;
+        }
+        for line in &mut document.lines {
+            *line = shown(line, rules.refusal(line, &client.country));
+        }
         answer.body = serde_json::to_vec(&document).map_err(Problem::internal)?;
     }
-    Ok(cacheable(answer, &headers, LIVE))
+    Ok(cacheable(answer, &headers, lifetime))
 }
 
-/// What the house believes is not for customers.
-fn hide_probabilities(document: &mut Value) {
-    let lines = document.get_mut("lines").and_then(Value::as_array_mut);
-    let outcomes = lines.into_iter().flatten().filter_map(|line| line.get_mut("outcomes")?.as_array_mut()).flatten();
-    for outcome in outcomes.filter_map(Value::as_object_mut) {
-        outcome.remove("probability");
-    }
+/// What rates says of an event.
+#[derive(Deserialize, Serialize)]
+struct EventDocument {
+    event: CatalogueEvent,
+    lines: Vec<OfferLine>,
+    #[serde(flatten)]
+    more: Map<String, Value>,
 }
 
 /// A success with its entity tag, or 304 if the client has it. Refusals pass through.

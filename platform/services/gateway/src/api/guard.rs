@@ -20,7 +20,7 @@ pub(super) async fn limit(State(state): State<AppState>, mut request: Request, n
         return Problem::internal(anyhow::anyhow!("the server does not tell who connects")).into_response();
     };
     let client = state.trust.client(peer, request.headers());
-    let allowed = state.by_ip.allows(client.ip)
+    let allowed = state.by_ip.allows(client.network())
         && bearer(request.headers()).map_or(true, |token| state.by_session.allows(key(&token)));
     if !allowed {
         let detail = "too many requests: wait a second, then try again";

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::get;
 use axum::{Json, Router, middleware};
+use paddock_service::BookHolder;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -76,6 +77,12 @@ impl AppState {
             connections: TaskTracker::new(),
             draining,
         }
+    }
+
+    /// Shows and takes from now on what a service's market book lets it; a book is acknowledged when that is so.
+    pub async fn follow_book(&self, book: &BookHolder) {
+        let live = self.live.clone();
+        book.enforce_with(move |book| live.enforce(book)).await;
     }
 
     pub(crate) fn parts(&self) -> Parts {

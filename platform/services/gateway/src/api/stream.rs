@@ -8,6 +8,7 @@ use axum::response::Response;
 use paddock_service::{Problem, ProblemDocument};
 
 use super::AppState;
+use crate::client::Client;
 use crate::stream::connection;
 
 const MAX_FRAME: usize = 4 * 1024;
@@ -22,6 +23,7 @@ const MAX_FRAME: usize = 4 * 1024;
 )]
 pub(super) async fn stream(
     State(state): State<AppState>,
+    client: Client,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
 ) -> Result<Response, Problem> {
     let upgrade = upgrade.map_err(|rejection| {
@@ -37,7 +39,7 @@ pub(super) async fn stream(
     Ok(upgrade.max_message_size(MAX_FRAME).max_frame_size(MAX_FRAME).on_upgrade(move |socket| {
         connections.track_future(async move {
             let _place = place;
-            connection::serve(socket, parts).await;
+            connection::serve(socket, parts, &client.country).await;
         })
     }))
 }

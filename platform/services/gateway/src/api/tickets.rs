@@ -1,6 +1,9 @@
 //! Tickets.
 
 use axum::extract::{Path, State};
+use paddock_events::LineKey;
+use paddock_market_book::{Book, Refusal};
+use paddock_odds::Specifiers;
 use paddock_service::idempotency::IdempotencyKey;
 use paddock_service::{JsonBody, Problem, ProblemDocument, QueryParams};
 use serde::Deserialize;
@@ -13,6 +16,7 @@ use super::model::{Ticket, TicketRequest};
 use super::sessions::context;
 use crate::client::Client;
 use crate::sessions::key;
+use crate::stream::live::Live;
 use crate::upstream::{Answer, Ask, Component};
 
 const MAX_CURSOR: usize = 200;
@@ -53,9 +57,31 @@ pub(super) async fn place(
         "country": client.country,
         "idempotencyKey": idempotency_key,
         "context": context,
+        "book": state.live.book().map(|book| says(&state.live, &book, &ticket, &client.country)),
         "ticket": ticket,
     });
     state.upstream.ask(Ask::post(Component::Calculations, "/tickets", &body)).await
+}
+
+/// Which bets of a ticket the market book in force here refuses. Calculations makes the ticket and accepts none of these while its
+/// own book is older; a key that came before still stands for the ticket that was made then (rule B2). What cannot be read here is
+/// refused there.
+fn says(live: &Live, book: &Book, ticket: &Value, country: &str) -> Value {
+    let bets = ticket.get("bets").and_then(Value::as_array);
+    let refusal = |bet: &Value| {
+        let legs = bet.get("selections").and_then(Value::as_array);
+        legs.into_iter().flatten().filter_map(line).find_map(|line| live.refusal(book, &line, country))
+    };
+    let refused: Vec<Option<Refusal>> = bets.into_iter().flatten().map(refusal).collect();
+    json!({ "generation": book.generation(), "refused": refused })
+}
+
+/// The line of a selection.
+fn line(selection: &Value) -> Option<LineKey> {
+    let text = |name: &str| selection.get(name).and_then(Value::as_str);
+    let market = selection.get("marketId")?;
+    let market = market.as_u64().map_or_else(|| market.as_str()?.parse().ok(), |number| u32::try_from(number).ok())?;
+    Some(LineKey::new(text("eventId")?, market, Specifiers::parse(text("specifiers").unwrap_or_default()).ok()?))
 }
 
 /// The customer's tickets, newest first

@@ -57,7 +57,7 @@ function add(event) {
   more.append(summary, rest);
   more.hidden = true;
   root.append(head, names, first, more);
-  const match = { event, sequence: -1, root, badge, where, names, first, more, rest, summary, lines: new Map(), views: new Map() };
+  const match = { event, root, badge, where, names, first, more, rest, summary, lines: new Map(), views: new Map() };
   matches.set(event.eventId, match);
   stream.follow(`event:${event.eventId}`, (frame) => take(match, frame));
   return match;
@@ -71,12 +71,12 @@ function drop(id, match) {
 
 function take(match, frame) {
   const { event, lines = [] } = frame.payload;
-  if (frame.type === 'snapshot') {
-    match.lines.clear();
-    match.sequence = -1;
-  }
+  if (frame.type === 'snapshot') match.lines.clear();
   if (event) takeEvent(match, event);
-  for (const line of lines) match.lines.set(`${line.marketId}|${line.specifiers ?? ''}`, line);
+  for (const line of lines) {
+    match.lines.set(`${line.marketId}|${line.specifiers ?? ''}`, line);
+    for (const outcome of line.outcomes) slip.moved(legKey(line, outcome.id), price(line, outcome));
+  }
   draw(match);
   arrange();
 }
@@ -96,6 +96,11 @@ function takeEvent(match, event) {
   match.root.setAttribute('aria-label', teams(event));
 }
 
+// The odds that can be bet on now; null = none, whatever is still shown.
+function price(line, outcome) {
+  return line.status === 'active' && outcome.active && outcome.odds ? outcome.odds : null;
+}
+
 function kickOff(ms) {
   const minutes = Math.round((ms - Date.now()) / 60000);
   if (minutes <= 0) return 'Starting';
@@ -113,9 +118,11 @@ function draw(match) {
     keep.add(key);
     let view = match.views.get(key);
     if (!view) {
-      view = { root: make('section', 'market'), prices: new Map() };
+      view = { root: make('section', 'market'), state: make('span', 'state'), prices: new Map() };
       view.grid = make('div', 'prices');
-      view.root.append(make('h3', '', marketName(line)), view.grid);
+      const head = make('h3', '', `${marketName(line)} `);
+      head.append(view.state);
+      view.root.append(head, view.grid);
       match.views.set(key, view);
     }
     drawLine(match, line, view);
@@ -133,39 +140,44 @@ function draw(match) {
 }
 
 function drawLine(match, line, view) {
+  const suspended = line.status === 'suspended';
+  view.root.classList.toggle('suspended', suspended);
+  view.state.textContent = suspended ? 'Suspended' : '';
   for (const outcome of line.outcomes) {
-    let price = view.prices.get(outcome.id);
-    if (!price) {
-      price = { root: make('button', 'price'), label: make('span', 'label'), odds: make('span', 'odds'), was: null, timer: 0 };
-      price.root.type = 'button';
-      price.root.append(price.label, price.odds);
-      price.root.addEventListener('click', () => slip.toggle(match.event, price.line, price.outcome));
-      view.prices.set(outcome.id, price);
-      view.grid.append(price.root);
+    let button = view.prices.get(outcome.id);
+    if (!button) {
+      button = { root: make('button', 'price'), label: make('span', 'label'), odds: make('span', 'odds'), was: null, timer: 0 };
+      button.root.type = 'button';
+      button.root.append(button.label, button.odds);
+      button.root.addEventListener('click', () => slip.toggle(match.event, button.line, button.outcome));
+      view.prices.set(outcome.id, button);
+      view.grid.append(button.root);
     }
-    price.line = line;
-    price.outcome = outcome;
-    const open = line.status === 'active' && outcome.active && outcome.odds;
-    price.label.textContent = outcome.name;
-    price.odds.textContent = open ? outcome.odds : '–';
-    price.root.disabled = !open;
-    if (open && price.was && price.was !== outcome.odds) {
-      const way = Number(outcome.odds) > Number(price.was) ? 'up' : 'down';
-      price.root.classList.remove('up', 'down');
-      price.root.classList.add(way);
-      clearTimeout(price.timer);
-      price.timer = setTimeout(() => price.root.classList.remove('up', 'down'), 2500);
+    button.line = line;
+    button.outcome = outcome;
+    const odds = price(line, outcome);
+    button.label.textContent = outcome.name;
+    button.odds.textContent = odds ?? '–';
+    button.root.disabled = odds === null;
+    if (odds === null) button.root.classList.remove('up', 'down');
+    else {
+      if (button.was && button.was !== odds) {
+        const way = Number(odds) > Number(button.was) ? 'up' : 'down';
+        button.root.classList.remove('up', 'down');
+        button.root.classList.add(way);
+        clearTimeout(button.timer);
+        button.timer = setTimeout(() => button.root.classList.remove('up', 'down'), 2500);
+      }
+      button.was = odds;
     }
-    if (open) price.was = outcome.odds;
-    slip.moved(legKey(line, outcome.id), open ? outcome.odds : null);
   }
   mark(match);
 }
 
 function mark(match) {
   for (const view of match.views.values()) {
-    for (const price of view.prices.values()) {
-      price.root.setAttribute('aria-pressed', String(slip.has(legKey(price.line, price.outcome.id))));
+    for (const button of view.prices.values()) {
+      button.root.setAttribute('aria-pressed', String(slip.has(legKey(button.line, button.outcome.id))));
     }
   }
 }

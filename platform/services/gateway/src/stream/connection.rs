@@ -76,9 +76,9 @@ struct Connection {
     heard: Instant,
 }
 
-/// Serves a client until it leaves or is closed.
-pub async fn serve(socket: WebSocket, parts: Parts) {
-    let (follower, mut inbox) = parts.live.connect();
+/// Serves a client from a country until it leaves or is closed.
+pub async fn serve(socket: WebSocket, parts: Parts, country: &str) {
+    let (follower, mut inbox) = parts.live.connect(country);
     let mut connection = Connection {
         parts,
         socket,
@@ -244,6 +244,8 @@ impl Connection {
                 self.send(frame).await
             }
             Told::Ticket(..) => Ok(()),
+            // Only a new snapshot is certain to be right.
+            Told::Gap => Err(End::Close(code::RESTART, "something may have been missed: connect again")),
         }
     }
 

@@ -1,11 +1,9 @@
 //! Frames of the public stream.
 
 use axum::extract::ws::Utf8Bytes;
-use paddock_events::TicketState;
+use paddock_events::{CatalogueEvent, OfferLine, TicketState};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-
-use super::offer::{Changed, HotEvent};
 
 /// What a client may send.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -85,19 +83,18 @@ pub fn snapshot(channel: &Channel, sequence: i64, payload: &impl Serialize) -> U
 }
 
 /// The whole state of an event.
-pub fn event_snapshot(id: &str, hot: Option<&HotEvent>) -> Utf8Bytes {
-    let lines: Vec<_> = hot.iter().flat_map(|hot| hot.lines.values()).collect();
-    let payload = json!({ "event": hot.and_then(|hot| hot.event.as_ref()), "lines": lines });
-    snapshot(&Channel::Event(id.to_owned()), hot.map_or(-1, |hot| hot.sequence), &payload)
+pub fn event_snapshot(id: &str, sequence: i64, event: Option<&CatalogueEvent>, lines: &[OfferLine]) -> Utf8Bytes {
+    snapshot(&Channel::Event(id.to_owned()), sequence, &json!({ "event": event, "lines": lines }))
 }
 
-/// What changed of an event.
-pub fn event_delta(sequence: i64, changed: &Changed) -> Utf8Bytes {
-    let payload = match changed {
-        Changed::Line(line) => json!({ "lines": [line] }),
-        Changed::Event(event) => json!({ "event": event }),
-    };
-    content("delta", &Channel::Event(changed.event_id().to_owned()), sequence, &payload)
+/// An event that changed.
+pub fn event_delta(sequence: i64, event: &CatalogueEvent) -> Utf8Bytes {
+    content("delta", &Channel::Event(event.event_id.clone()), sequence, &json!({ "event": event }))
+}
+
+/// Lines of an event that changed.
+pub fn lines_delta(id: &str, sequence: i64, lines: &[OfferLine]) -> Utf8Bytes {
+    content("delta", &Channel::Event(id.to_owned()), sequence, &json!({ "lines": lines }))
 }
 
 /// The wallet after an entry.
@@ -141,10 +138,22 @@ pub fn reconnect() -> Utf8Bytes {
 
 #[cfg(test)]
 pub(crate) mod sample {
-    //! Offer records for tests.
+    //! Offer records and a book for tests.
 
     use paddock_events::{CatalogueEvent, OfferLine};
+    use paddock_market_book::Book;
     use serde_json::json;
+
+    /// One rule: match results in England, not for France.
+    pub(crate) fn book(generation: u64, state: &str) -> Book {
+        let book = json!({"schema": 1, "generation": generation, "rules": [{
+            "name": "results", "sport": "soccer", "marketType": "match-result",
+            "selector": {"categories": ["england"], "phases": ["PreMatch", "Live"]},
+            "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}, "ladder": "Standard"},
+            "limits": [], "betDelayMs": {"preMatch": 0, "live": 0}, "geography": {"deny": ["FR"]}, "state": state,
+        }]});
+        Book::from_json(book.to_string().as_bytes()).unwrap()
+    }
 
     pub(crate) fn line(event: &str, sequence: i64, odds: &str) -> OfferLine {
         serde_json::from_value(json!({
@@ -192,7 +201,7 @@ mod tests {
 
     #[test]
     fn an_unknown_event_has_an_empty_snapshot() {
-        let frame: Value = serde_json::from_str(&event_snapshot("m:1", None)).unwrap();
+        let frame: Value = serde_json::from_str(&event_snapshot("m:1", -1, None, &[])).unwrap();
         let wanted = json!({"type": "snapshot", "channel": "event:m:1", "sequence": -1,
                             "payload": {"event": null, "lines": []}});
         assert_eq!(frame, wanted);

@@ -1,4 +1,4 @@
-//! The gateway's own copy of topic `offer`, as customers may see it.
+//! The gateway's own copy of topic `offer`.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -24,18 +24,23 @@ pub struct HotEvent {
 /// What a record changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Changed {
-    /// A line, whole.
-    Line(OfferLine),
-    /// An event, whole.
-    Event(CatalogueEvent),
+    /// A line.
+    Line(LineKey),
+    /// An event.
+    Event {
+        /// Its URN.
+        id: String,
+        /// It is new or has another sport, category or tournament: other market rules select its lines.
+        selected_anew: bool,
+    },
 }
 
 impl Changed {
     /// The event that it belongs to.
     pub fn event_id(&self) -> &str {
         match self {
-            Self::Line(line) => &line.event_id,
-            Self::Event(event) => &event.event_id,
+            Self::Line(key) => &key.event_id,
+            Self::Event { id, .. } => id,
         }
     }
 }
@@ -44,28 +49,29 @@ impl HotOffer {
     /// Takes in a record; `None` if it changes nothing that customers see.
     pub fn apply(&mut self, offset: i64, message: OfferMessage) -> Option<Changed> {
         match message {
-            OfferMessage::Line(mut line) => {
-                // What the house believes is not for customers.
-                for outcome in &mut line.outcomes {
-                    outcome.probability = None;
-                }
+            OfferMessage::Line(line) => {
                 let hot = self.events.entry(line.event_id.clone()).or_default();
                 let key = line.line_key();
                 if hot.lines.get(&key).is_some_and(|known| known.sequence >= line.sequence) {
                     return None;
                 }
-                hot.lines.insert(key, line.clone());
+                hot.lines.insert(key.clone(), line);
                 hot.sequence = hot.sequence.max(offset);
-                Some(Changed::Line(line))
+                Some(Changed::Line(key))
             }
             OfferMessage::Event(event) => {
                 let hot = self.events.entry(event.event_id.clone()).or_default();
                 if hot.event.as_ref().is_some_and(|known| known.sequence >= event.sequence) {
                     return None;
                 }
-                hot.event = Some(event.clone());
                 hot.sequence = hot.sequence.max(offset);
-                Some(Changed::Event(event))
+                let id = event.event_id.clone();
+                let selected_anew = hot.event.as_ref().is_none_or(|known| {
+                    (&known.sport, &known.category, &known.tournament)
+                        != (&event.sport, &event.category, &event.tournament)
+                });
+                hot.event = Some(event);
+                Some(Changed::Event { id, selected_anew })
             }
             OfferMessage::Heartbeat(_) => None,
         }
@@ -118,12 +124,19 @@ mod tests {
     }
 
     #[test]
-    fn what_the_house_believes_is_not_shown() {
+    fn an_event_that_moves_to_another_tournament_is_selected_anew() {
         let mut offer = HotOffer::default();
-        let line = sample::line("m:1", 1, "2.10");
-        assert!(line.outcomes[0].probability.is_some());
-        let Some(Changed::Line(shown)) = offer.apply(1, OfferMessage::Line(line)) else { panic!("a change") };
-        assert!(shown.outcomes.iter().all(|outcome| outcome.probability.is_none()));
+        let mut selected_anew = |sequence, tournament: &str| {
+            let mut event = sample::event("m:1", sequence);
+            event.tournament.name = tournament.to_owned();
+            matches!(
+                offer.apply(sequence, OfferMessage::Event(event)),
+                Some(Changed::Event { selected_anew: true, .. })
+            )
+        };
+        assert!(selected_anew(1, "Premier League"));
+        assert!(!selected_anew(2, "Premier League"));
+        assert!(selected_anew(3, "FA Cup"));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use http::{HeaderMap, StatusCode};
 use paddock_gateway::api::AppState;
 use paddock_gateway::client::Trust;
 use paddock_gateway::upstream::{Addresses, Tokens, Upstream};
+use paddock_market_book::Book;
 use paddock_service::binding::Bindings;
 use paddock_service::{CALLER_HEADER, CallerToken, Problem};
 use serde_json::{Value, json};
@@ -95,11 +96,38 @@ async fn tickets(State(behind): State<Behind>, Query(query): Query<Value>) -> Js
 }
 
 async fn event(Path(id): Path<String>) -> Json<Value> {
-    Json(json!({
-        "event": {"eventId": id},
-        "lines": [{"marketId": 1, "outcomes": [{"id": "1", "odds": "2.10", "probability": "0.45"}]}],
-        "results": [],
-    }))
+    Json(json!({"event": catalogue_event(&id, 1), "lines": [offer_line(&id, 1, "2.10")], "results": []}))
+}
+
+/// An event as rates writes it.
+pub fn catalogue_event(id: &str, sequence: i64) -> Value {
+    json!({
+        "eventId": id, "sequence": sequence, "sport": {"id": "sr:sport:1", "name": "Soccer"},
+        "category": {"id": "sr:category:1", "name": "England"},
+        "tournament": {"id": "sr:tournament:17", "name": "Premier League"},
+        "competitors": [], "startTime": 1, "status": "live", "score": {"home": 0, "away": 0},
+    })
+}
+
+/// An active line as rates writes it.
+pub fn offer_line(event: &str, sequence: i64, odds: &str) -> Value {
+    json!({
+        "eventId": event, "marketId": 1, "marketType": "match-result", "specifiers": "", "sequence": sequence,
+        "status": "active", "phase": "live",
+        "outcomes": [{"id": "1", "name": "Home", "active": true, "odds": odds, "probability": "0.45"}],
+        "source": {"product": 1, "timestamp": 1, "feedPartition": 0, "feedOffset": 1, "bookGeneration": 1},
+    })
+}
+
+/// A market book with one rule, for match results.
+pub fn book(generation: u64, state: &str, deny: &[&str]) -> String {
+    json!({"schema": 1, "generation": generation, "rules": [{
+        "name": "results", "sport": "soccer", "marketType": "match-result",
+        "selector": {"tournaments": ["premier-league"], "phases": ["PreMatch", "Live"]},
+        "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}, "ladder": "Standard"},
+        "limits": [], "betDelayMs": {"preMatch": 0, "live": 0}, "geography": {"deny": deny}, "state": state,
+    }]})
+    .to_string()
 }
 
 fn components(behind: Behind) -> Router {
@@ -163,7 +191,7 @@ impl Gateway {
         tokio::spawn(axum::serve(listener, components(behind.clone())).into_future());
         let addresses = Addresses { rates: address.clone(), account: address.clone(), calculations: address };
         let trust = Trust {
-            proxies: vec!["10.0.0.0/8".parse().unwrap()],
+            proxies: vec!["10.0.0.0/8".parse().unwrap(), "127.0.0.0/8".parse().unwrap()],
             country_header: Some(http::HeaderName::from_static("x-country")),
         };
         let draining = CancellationToken::new();
@@ -178,6 +206,8 @@ impl Gateway {
         });
         let upstream = Upstream::new(addresses, Tokens { rates, account, calculations }).unwrap();
         let state = AppState::new(upstream, trust, limits, places, draining.clone());
+        let open = Book::from_json(book(1, "Open", &[]).as_bytes()).unwrap();
+        state.live.enforce(&Arc::new(open));
         Self { behind, state, draining }
     }
 

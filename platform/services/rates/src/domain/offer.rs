@@ -73,24 +73,16 @@ fn rule<'a>(
     phase: PricePhase,
     book: &'a Book,
 ) -> Option<&'a MarketRule> {
-    let sport = event.sport.name.to_ascii_lowercase();
-    let (category, tournament) = (slug(&event.category.name), slug(&event.tournament.name));
-    let attributes = EventAttributes {
-        sport: &sport,
-        categories: &[&event.category.id, &category],
-        tournaments: &[&event.tournament.id, &tournament],
-    };
+    let attributes = EventAttributes::new(
+        &event.sport.name,
+        (&event.category.id, &event.category.name),
+        (&event.tournament.id, &event.tournament.name),
+    );
     let phase = match phase {
         PricePhase::PreMatch => Phase::PreMatch,
         PricePhase::Live => Phase::Live,
     };
     book.rule_for(&attributes, market, &name.specifiers, phase)
-}
-
-/// Catalogue slug: lower case, words joined by hyphens.
-fn slug(name: &str) -> String {
-    let words = name.split(|character: char| !character.is_alphanumeric()).filter(|word| !word.is_empty());
-    words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }
 
 /// The most restrictive status below active, and who says so.
