@@ -5,6 +5,7 @@ pub mod controllers;
 pub mod database;
 pub mod fault;
 pub mod http;
+pub mod issuer;
 pub mod kube;
 pub mod leader;
 pub mod metrics;

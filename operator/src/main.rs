@@ -6,6 +6,7 @@ use paddock_operator::{
     cli::Cli,
     controllers::{self, Ctx, States, Terms},
     http::{App, router},
+    issuer::Issuer,
     kube::{Cache, Events, client},
     leader::{Elector, End, Leadership, Timing},
     metrics::Metrics,
@@ -80,7 +81,8 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     );
     let Some(epoch) = elector.acquire(&stop).await else { return Ok(()) };
     tracing::info!(epoch, holder = me, "leading");
-    let ctx = Arc::new(Ctx { client, settings: Arc::new(settings), cache, events, metrics, leader, terms, states });
+    let (settings, issuer) = (Arc::new(settings), Issuer::default());
+    let ctx = Arc::new(Ctx { client, settings, cache, events, metrics, leader, terms, issuer, states });
     let resign = CancellationToken::new();
     let result = {
         let mut hold = std::pin::pin!(elector.hold(&resign));

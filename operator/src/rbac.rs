@@ -1,6 +1,7 @@
 //! Every right of the operator, with its reason: the one table that the chart's roles are made from, that the operator checks at start,
 //! and that tests compare with the requests it really makes.
 
+use crate::issuer;
 use std::fmt;
 
 /// Where a rule holds.
@@ -28,6 +29,8 @@ pub struct Rule {
     pub group: &'static str,
     /// Plural names, with subresource after a slash.
     pub resources: &'static [&'static str],
+    /// Paths of the apiserver that are no resources; a rule has these or resources.
+    pub paths: &'static [&'static str],
     /// Verbs.
     pub verbs: &'static [&'static str],
     /// Names of the objects that it is limited to; empty: all.
@@ -49,7 +52,7 @@ const fn rule(
     verbs: &'static [&'static str],
     reason: &'static str,
 ) -> Rule {
-    Rule { scope, group, resources, verbs, names: &[], reason }
+    Rule { scope, group, resources, paths: &[], verbs, names: &[], reason }
 }
 
 /// The table.
@@ -143,6 +146,7 @@ pub const RULES: &[Rule] = &[
         scope: Scope::Cluster,
         group: "rbac.authorization.k8s.io",
         resources: &["clusterroles"],
+        paths: &[],
         verbs: &["bind"],
         names: BINDABLE,
         reason: "binds exactly these, without holding what the tenants' roles give",
@@ -165,6 +169,15 @@ pub const RULES: &[Rule] = &[
         &["create", "patch"],
         "tells about objects; patch makes repetitions a series",
     ),
+    Rule {
+        scope: Scope::Cluster,
+        group: "",
+        resources: &[],
+        paths: &[issuer::DISCOVERY, issuer::KEYS],
+        verbs: &["get"],
+        names: &[],
+        reason: "publishes the issuer of ServiceAccount tokens to environments, whose services check each other's",
+    },
     rule(
         Scope::Environment,
         "",
@@ -181,7 +194,7 @@ pub const RULES: &[Rule] = &[
 pub struct Right {
     /// API group.
     pub group: &'static str,
-    /// Resource, with subresource after a slash.
+    /// Resource, with subresource after a slash; or a path that is no resource, which starts with one.
     pub resource: &'static str,
     /// Verb.
     pub verb: &'static str,
@@ -213,7 +226,7 @@ pub fn own_rights() -> Vec<Right> {
     for rule in RULES.iter().filter(|rule| rule.scope != Scope::Environment) {
         let names: Vec<Option<&'static str>> =
             if rule.names.is_empty() { vec![None] } else { rule.names.iter().copied().map(Some).collect() };
-        for &resource in rule.resources {
+        for &resource in rule.resources.iter().chain(rule.paths) {
             for &verb in rule.verbs {
                 rights.extend(names.iter().map(|&name| Right {
                     group: rule.group,
@@ -274,7 +287,8 @@ mod tests {
     #[test]
     fn nothing_is_a_wildcard_and_binding_is_by_name() {
         for rule in RULES {
-            let words = rule.resources.iter().chain(rule.verbs).chain([&rule.group]);
+            assert_ne!(rule.resources.is_empty(), rule.paths.is_empty(), "{rule:?}");
+            let words = rule.resources.iter().chain(rule.paths).chain(rule.verbs).chain([&rule.group]);
             assert!(words.into_iter().all(|word| !word.contains('*')), "{rule:?}");
             assert!(!rule.reason.is_empty());
             assert!(!rule.verbs.contains(&"escalate") && !rule.verbs.contains(&"impersonate"));

@@ -6,7 +6,9 @@ use crate::{
     metrics::Metrics,
     rbac::{self, Right},
 };
-use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::authorization::v1::{
+    NonResourceAttributes, ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+};
 use kube::{Api, Client, api::PostParams};
 use serde::Serialize;
 use std::{
@@ -205,6 +207,16 @@ async fn missing_rights(client: &Client, operator_namespace: &str) -> Result<Vec
 }
 
 fn review(right: &Right, operator_namespace: &str) -> SelfSubjectAccessReview {
+    if right.resource.starts_with('/') {
+        let path = NonResourceAttributes { path: Some(right.resource.to_owned()), verb: Some(right.verb.to_owned()) };
+        return SelfSubjectAccessReview {
+            spec: SelfSubjectAccessReviewSpec {
+                non_resource_attributes: Some(path),
+                ..SelfSubjectAccessReviewSpec::default()
+            },
+            ..SelfSubjectAccessReview::default()
+        };
+    }
     let (resource, subresource) = match right.resource.split_once('/') {
         Some((resource, subresource)) => (resource, Some(subresource.to_owned())),
         None => (right.resource, None),

@@ -289,6 +289,9 @@ fn roles() -> Vec<Value> {
         let of_scope = RULES.iter().filter(|rule| rule.scope == scope);
         of_scope
             .map(|rule| {
+                if !rule.paths.is_empty() {
+                    return json!({"nonResourceURLs": rule.paths, "verbs": rule.verbs});
+                }
                 let mut value = json!({"apiGroups": [rule.group], "resources": rule.resources, "verbs": rule.verbs});
                 if !rule.names.is_empty() {
                     value["resourceNames"] = json!(rule.names);
@@ -353,6 +356,7 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
             "x",
         )
         .await;
+    ctx.issuer.ask(&ctx.client).await.unwrap();
     for lost in ["error", "timeout", "overflow"] {
         assert_eq!(ctx.metrics.events_lost.with_label_values(&[lost]).get(), 0);
     }

@@ -92,6 +92,11 @@ impl World {
     }
 
     async fn service(&self, name: &str, more: Value) {
+        self.labelled(name, json!({}), more).await;
+    }
+
+    /// A service with labels: those of ours make it one of the environment's Release.
+    async fn labelled(&self, name: &str, labels: Value, more: Value) {
         let mut spec = json!({
             "component": name, "version": "1.0",
             "image": "r.example/p@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
@@ -102,7 +107,7 @@ impl World {
         spec.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
         let object = json!({
             "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
-            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, "spec": spec
         });
         self.server.apply(&object.to_string()).await.unwrap();
     }
@@ -316,6 +321,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
 
     claims_and_migrations(&world).await;
     markets(&world).await;
+    calls(&world).await;
     books_are_pushed(&world).await;
 
     // Everything together rests.
@@ -341,6 +347,31 @@ async fn quiet(world: &World) -> u64 {
         last.0
     };
     tokio::time::timeout(PATIENCE, watch).await.expect("it comes to rest")
+}
+
+/// Components of a Release get tokens for those that they call; what a tenant makes by hand gets none.
+async fn calls(world: &World) {
+    let calls = json!({"calls": ["calculations", "account"]});
+    world.service("settlement", calls.clone()).await;
+    let status = world.until("settlement", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!(reason(&status, "Ready"), "InvalidSpec");
+    assert!(status.to_string().contains("components of a Release"), "{status}");
+    let made = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
+    });
+    world.labelled("settlement", made, calls).await;
+    let status = world.settled("settlement").await;
+    let name = format!("settlement-{}", status["revision"].as_str().unwrap());
+    let deployment = world.api(ChildKind::Deployment).get(&name).await.unwrap();
+    let volumes = deployment.data["spec"]["template"]["spec"]["volumes"].as_array().unwrap();
+    let tokens = volumes.iter().find(|volume| volume["name"] == "tokens").unwrap();
+    let audiences: Vec<_> = tokens["projected"]["sources"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|source| source["serviceAccountToken"]["audience"].as_str().unwrap())
+        .collect();
+    assert_eq!(audiences, ["account", "calculations"]);
 }
 
 async fn claims_and_migrations(world: &World) {

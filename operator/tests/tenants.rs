@@ -10,6 +10,9 @@
 
 mod support;
 
+use axum::Router;
+use axum::body::Body;
+use axum::routing::get;
 use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::Progress;
@@ -17,23 +20,27 @@ use paddock_cluster::apiserver::Apiserver;
 use paddock_cluster::tools::{self, Set};
 use paddock_crds::v1alpha1::{BettingService, Release, Tenant};
 use paddock_operator::controllers::{self, Ctx, Kind as _};
+use paddock_operator::issuer::IssuerKeys;
 use paddock_operator::kube::ChildKind;
 use paddock_operator::settings::Settings;
+use paddock_service::{Allowed, CALLER_HEADER, Callers};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
 use support::{authority, gateway_api};
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt as _;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 const IMAGE: &str = "r.example/p@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
-const KINDS: [ChildKind; 9] = [
+const KINDS: [ChildKind; 10] = [
     ChildKind::Namespace,
     ChildKind::ResourceQuota,
     ChildKind::LimitRange,
     ChildKind::NetworkPolicy,
     ChildKind::RoleBinding,
     ChildKind::Secret,
+    ChildKind::ConfigMap,
     ChildKind::ListenerSet,
     ChildKind::HTTPRoute,
     ChildKind::BettingService,
@@ -64,6 +71,7 @@ impl World {
         let stop = CancellationToken::new();
         ctx.cache.start(&client, "paddock-system", &ctx.metrics, &ctx.events, &stop);
         tokio::spawn(controllers::tenant::start(ctx.clone(), stop.clone()));
+        tokio::spawn(ctx.issuer.clone().follow(client.clone(), stop.clone()));
         tokio::spawn(controllers::release::start(ctx.clone(), stop.clone()));
         Self { server, client, ctx, stop }
     }
@@ -88,7 +96,8 @@ impl World {
             "apiVersion": "paddock.bet/v1alpha1", "kind": "Release", "metadata": {"name": name},
             "spec": {"version": version, "components": [
                 {"name": "rates", "image": IMAGE, "ports": [{"name": "http", "port": 8080}]},
-                {"name": "gateway", "image": IMAGE, "ports": [{"name": "http", "port": 8080}], "route": {"path": "/"}},
+                {"name": "gateway", "image": IMAGE, "ports": [{"name": "http", "port": 8080}], "route": {"path": "/"},
+                 "calls": ["rates", "account"]},
             ]}
         });
         self.apply(object).await;
@@ -186,6 +195,67 @@ fn condition<'a>(status: &'a Value, type_: &str) -> (&'a str, &'a str) {
     found.map_or(("", ""), |c| (c["status"].as_str().unwrap(), c["reason"].as_str().unwrap()))
 }
 
+/// The keys of the token issuer are there as the apiserver has them, follow a rotation, are repaired, and rest.
+async fn token_issuer_is_published_and_followed(world: &World) {
+    let issuer =
+        async || world.api(ChildKind::ConfigMap, "acme-prod").get("token-issuer").await.unwrap().data["data"].clone();
+    let published = issuer().await;
+    let raw = async |path: &str| -> Value {
+        serde_json::from_str(&world.server.kubectl(&["get", "--raw", path]).await.unwrap()).unwrap()
+    };
+    let (discovery, keys) = (raw("/.well-known/openid-configuration").await, raw("/openid/v1/jwks").await);
+    assert_eq!(published["issuer"], discovery["issuer"]);
+    let jwks: Value = serde_json::from_str(published["jwks.json"].as_str().unwrap()).unwrap();
+    assert_eq!((&jwks["keys"][0]["kid"], &jwks["keys"][0]["x"]), (&keys["keys"][0]["kid"], &keys["keys"][0]["x"]));
+    let mut rotated = jwks.clone();
+    rotated["keys"].as_array_mut().unwrap().push(json!({"kty": "RSA", "kid": "next", "n": "AQAB", "e": "AQAB"}));
+    world.ctx.issuer.learn(IssuerKeys::read(published["issuer"].as_str().unwrap(), &rotated).unwrap());
+    world
+        .eventually("the next key is published", async || {
+            issuer().await["jwks.json"].as_str().unwrap().contains(r#""kid":"next""#)
+        })
+        .await;
+    world.ctx.issuer.ask(&world.client).await.unwrap();
+    world.eventually("and goes again", async || issuer().await == published).await;
+    world.api(ChildKind::ConfigMap, "acme-prod").delete("token-issuer", &DeleteParams::default()).await.unwrap();
+    world
+        .eventually("made again", async || {
+            world.names(ChildKind::ConfigMap, "acme-prod").await.contains(&"token-issuer".to_owned())
+        })
+        .await;
+    assert_eq!(issuer().await, published);
+    let before = world.writes();
+    world.ctx.issuer.ask(&world.client).await.unwrap();
+    Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "acme").unwrap(), world.ctx.clone()).await.unwrap();
+    assert_eq!(world.writes(), before, "another look at the same keys");
+    callers_are_known_by_real_tokens(world, &published).await;
+}
+
+/// What the apiserver issues to pods is what services take, by the published keys alone.
+async fn callers_are_known_by_real_tokens(world: &World, published: &Value) {
+    const TABLE: &[Allowed] = &[("gateway", "GET", "/internal/v1/wallet")];
+    let folder = tempfile::tempdir().unwrap();
+    for (file, text) in published.as_object().unwrap() {
+        std::fs::write(folder.path().join(file), text.as_str().unwrap()).unwrap();
+    }
+    let callers = Callers::new("account", "acme-prod", TABLE);
+    callers.load(folder.path()).unwrap();
+    let app = callers.guard(Router::new().route("/internal/v1/wallet", get(async || "a wallet")));
+    let call = async |namespace: &str, account: &str, audience: &str| {
+        let create = ["create", "token", account, "--namespace", namespace, "--audience", audience];
+        let token = world.server.kubectl(&create).await.unwrap();
+        let request = http::Request::get("/internal/v1/wallet").header(CALLER_HEADER, token.trim());
+        app.clone().oneshot(request.body(Body::empty()).unwrap()).await.unwrap().status().as_u16()
+    };
+    for (namespace, account) in [("acme-prod", "gateway"), ("acme-prod", "rates"), ("default", "gateway")] {
+        world.server.kubectl(&["create", "serviceaccount", account, "--namespace", namespace]).await.unwrap();
+    }
+    assert_eq!(call("acme-prod", "gateway", "account").await, 200);
+    assert_eq!(call("acme-prod", "gateway", "rates").await, 401, "for another component");
+    assert_eq!(call("acme-prod", "rates", "account").await, 403, "not in the table");
+    assert_eq!(call("default", "gateway", "account").await, 403, "of another namespace");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_get_environments_and_give_them_back() {
     let world = World::start().await;
@@ -254,6 +324,8 @@ async fn tenants_get_environments_and_give_them_back() {
     for kind in KINDS {
         assert_eq!(world.ctx.metrics.applies.with_label_values(&[kind.as_str(), "unsettled"]).get(), 0, "{kind}");
     }
+
+    token_issuer_is_published_and_followed(&world).await;
 
     // Drift is repaired: an egress rule and a Secret's key that somebody added, a policy that somebody deleted.
     let token =

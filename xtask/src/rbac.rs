@@ -46,8 +46,12 @@ fn role(text: &mut String, kind: &str, name: &str, scope: Scope) -> Result<()> {
     text.push_str("rules:\n");
     for rule in RULES.iter().filter(|rule| rule.scope == scope) {
         writeln!(text, "  # {}", rule.reason)?;
-        writeln!(text, "  - apiGroups: [{:?}]", rule.group)?;
-        writeln!(text, "    resources: [{}]", rule.resources.join(", "))?;
+        if rule.paths.is_empty() {
+            writeln!(text, "  - apiGroups: [{:?}]", rule.group)?;
+            writeln!(text, "    resources: [{}]", rule.resources.join(", "))?;
+        } else {
+            writeln!(text, "  - nonResourceURLs: [{}]", rule.paths.join(", "))?;
+        }
         if !rule.names.is_empty() {
             writeln!(text, "    resourceNames: [{}]", rule.names.join(", "))?;
         }

@@ -38,6 +38,11 @@ pub struct ComponentSpec {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub needs: Vec<Need>,
+    /// Services of its environment that it calls; its pods get a token for each, at /tokens/<service>/token. Only for components of a Release.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 40), regex(pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$")))]
+    #[x_kube(merge_strategy = ListMerge::Set)]
+    pub calls: Vec<String>,
     /// Command that prepares the database before the first pod of a revision starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<Migrations>,

@@ -15,6 +15,7 @@ pub use crate::fault::{Category, Fault};
 pub use run::{States, run};
 
 use crate::{
+    issuer::Issuer,
     kube::{Cache, Conditions, Events, cache::Typed, write_status},
     leader::Leadership,
     metrics::Metrics,
@@ -44,6 +45,8 @@ pub struct Ctx {
     pub leader: Leadership,
     /// The logins of this process's term on database servers.
     pub terms: Terms,
+    /// The issuer of ServiceAccount tokens, for the environments.
+    pub issuer: Issuer,
     /// What the controllers do, for `/debug/state`.
     pub states: States,
 }
@@ -65,6 +68,7 @@ impl Ctx {
             metrics,
             leader: Leadership::alone(1),
             terms: Terms::default(),
+            issuer: Issuer::default(),
             states: States::default(),
         })
     }
@@ -119,9 +123,10 @@ pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToke
     Ok(())
 }
 
-/// Starts every controller. Each ends after `stop`, when its running reconciles are through.
+/// Starts every controller and what they wait for. Each ends after `stop`, when its running reconciles are through.
 fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
     let mut controllers = JoinSet::new();
+    controllers.spawn(ctx.issuer.clone().follow(ctx.client.clone(), stop.clone()));
     controllers.spawn(tenant::start(ctx.clone(), stop.clone()));
     controllers.spawn(release::start(ctx.clone(), stop.clone()));
     controllers.spawn(betting_service::start(ctx.clone(), stop.clone()));

@@ -44,6 +44,8 @@ pub fn identity(service: &str, spec: &ComponentSpec, environment: &EnvironmentVa
     let mut needs: Vec<_> =
         spec.needs.iter().map(|need| (need.name.clone(), need.engine.to_string(), claim_name(service, need))).collect();
     needs.sort();
+    let mut calls = spec.calls.clone();
+    calls.sort();
     let identity = json!({
         "image": spec.image,
         "command": spec.command,
@@ -51,6 +53,7 @@ pub fn identity(service: &str, spec: &ComponentSpec, environment: &EnvironmentVa
         "config": spec.config,
         "ports": ports,
         "needs": needs,
+        "calls": calls,
         "resources": spec.resources,
         "probes": spec.probes,
         "drain": spec.drain,
@@ -155,6 +158,7 @@ mod tests {
             json!({"config": {"A": ""}}),
             json!({"ports": [{"name": "http", "port": 8081}]}),
             json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]}),
+            json!({"calls": ["account"]}),
             json!({"resources": {"limits": {"memory": "1Gi"}}}),
             json!({"probes": {"liveness": {"path": "/livez", "port": "http"}}}),
             json!({"drain": {"period": "31s"}}),

@@ -5,10 +5,10 @@ use crate::rollout::revision::{EnvironmentValues, claim_name};
 use crate::rollout::rolling::Bounds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
-use paddock_crds::duration;
 use paddock_crds::v1alpha1::{
     Access, BettingService, BettingServiceSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
 };
+use paddock_crds::{duration, labels};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -114,11 +114,18 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
     };
     let spec = &object.spec.spec;
     let outside = facts.is_none();
-    if outside && (!spec.needs.is_empty() || spec.market_book) {
+    if outside && (!spec.needs.is_empty() || !spec.calls.is_empty() || spec.market_book) {
         return Err(Fault::invalid_spec(format!(
-            "namespace {namespace} is no environment of a Tenant: needs and marketBook exist only in environments; \
+            "namespace {namespace} is no environment of a Tenant: needs, calls and marketBook exist only in environments; \
              remove them or run the service in an environment's namespace"
         )));
+    }
+    // The called service knows its caller by name: a tenant's own service could take the name of a component that the
+    // environment does not run.
+    if !spec.calls.is_empty() && !facts.as_ref().is_some_and(|facts| of_release(object, &facts.values)) {
+        return Err(Fault::invalid_spec(
+            "spec.calls: only components of a Release call others; remove it, or bring the service with the environment's Release",
+        ));
     }
     if facts.as_ref().is_some_and(|facts| facts.class == EnvironmentClass::Production)
         && !spec.image.contains("@sha256:")
@@ -177,6 +184,15 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
         scale_down,
         bounds,
     })
+}
+
+/// Whether the Tenant made it for its Release. Exactly these labels decide: what has them without being of the Release is
+/// deleted by the Tenant's next pass.
+fn of_release(object: &BettingService, environment: &EnvironmentValues) -> bool {
+    let label = |name| object.metadata.labels.as_ref().and_then(|labels| labels.get(name)).map(String::as_str);
+    label(labels::MANAGED_BY) == Some(labels::MANAGED_BY_PADDOCK)
+        && label(labels::TENANT) == Some(&environment.tenant)
+        && label(labels::ENVIRONMENT) == Some(&environment.environment)
 }
 
 fn ports(object: &BettingService) -> Result<(), Fault> {
@@ -278,6 +294,7 @@ mod tests {
                 json!({"needs": [{"name": "a", "engine": "Kafka", "claim": "x"}, {"name": "b", "engine": "Kafka", "claim": "x"}]}),
                 ["the claim x", "join them"],
             ),
+            (json!({"calls": ["account"]}), ["spec.calls", "components of a Release"]),
             (json!({"drain": {"period": "9999h"}}), ["spec.drain.period", "write for example"]),
             (
                 json!({"migrations": {"need": "db", "expand": {"command": ["m"]}}}),
@@ -286,6 +303,22 @@ mod tests {
         ] {
             let message = refusal(more);
             assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+        }
+    }
+
+    #[test]
+    fn only_what_the_tenant_would_prune_calls_others() {
+        for (managed_by, tenant, environment, calls) in [
+            ("paddock", "acme", "prod", true),
+            ("somebody", "acme", "prod", false),
+            ("paddock", "other", "prod", false),
+            ("paddock", "acme", "test", false),
+        ] {
+            let mut object = betting_service(json!({"calls": ["account"]}));
+            let labels =
+                [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
+            object.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+            assert_eq!(validate(&object, facts()).is_ok(), calls, "{labels:?}");
         }
     }
 
@@ -305,5 +338,6 @@ mod tests {
         assert_eq!((service.values.class.as_str(), service.in_environment()), ("NonProduction", false));
         let needs = json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]});
         assert!(validate(&betting_service(needs), None).is_err());
+        assert!(validate(&betting_service(json!({"calls": ["account"]})), None).unwrap_err().message.contains("calls"));
     }
 }

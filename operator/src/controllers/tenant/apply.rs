@@ -2,6 +2,7 @@
 
 mod hosts;
 
+use super::build::tokens::token_issuer;
 use super::build::{Identity, Surroundings, access, limits, namespace, network};
 use super::domain_claim;
 use super::finding::{Concern, Finding};
@@ -9,6 +10,7 @@ use super::secret;
 use super::validate::Checked;
 use crate::controllers::Ctx;
 use crate::fault::{Category, Fault};
+use crate::issuer::TOKEN_ISSUER;
 use crate::kube::cache::is_ours;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use futures::future::join_all;
@@ -135,6 +137,7 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
     let kinds = [ChildKind::NetworkPolicy, ChildKind::RoleBinding, ChildKind::ResourceQuota, ChildKind::LimitRange];
     let isolated = set(ctx, &mut pass, Concern::Namespaces, &kinds, &isolation).await;
     control_token(ctx, &mut pass).await;
+    issuer_keys(ctx, &mut pass).await;
     hosts::domains(ctx, around, &mut pass).await;
     match services {
         Some(wanted) if isolated => run_services(ctx, &mut pass, &wanted).await,
@@ -208,6 +211,23 @@ async fn control_token(ctx: &Ctx, pass: &mut Applied<'_>) {
     let result = made.await;
     if let Err(fault) = result {
         secret_fault(pass, Concern::Namespaces, fault);
+    }
+}
+
+/// What its pods check each other's tokens with. Until the issuer is known what stands stays.
+async fn issuer_keys(ctx: &Ctx, pass: &mut Applied<'_>) {
+    let Some(keys) = ctx.issuer.keys() else {
+        let namespace = pass.identity.namespace();
+        if ctx.cache.child(ChildKind::ConfigMap, Some(&namespace), TOKEN_ISSUER).is_none() {
+            let message = "pods wait for the keys of the cluster's ServiceAccount tokens, which the apiserver has not given yet: \
+                           see the operator's log";
+            let environment = pass.identity.environment.as_str();
+            pass.findings.push(Finding::waiting(Concern::Namespaces, environment, "TokenIssuerUnknown", message));
+        }
+        return;
+    };
+    if let Err(fault) = apply(ctx, CONCERN, &token_issuer(&pass.identity, &keys)).await {
+        pass.fault(Concern::Namespaces, fault);
     }
 }
 

@@ -1,8 +1,9 @@
-//! What wakes a Tenant besides itself: what it names, what it made, and a domain that becomes free.
+//! What wakes a Tenant besides itself: what it names, what it made, a domain that becomes free, and new keys of the token issuer.
 
 use super::{domain_claim::host_of, status::runs_as_specified};
 use crate::controllers::{Ctx, run};
 use crate::kube::{Cache, ChildKind, trigger};
+use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use paddock_crds::labels;
@@ -18,7 +19,7 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
     let cache = &ctx.cache;
     let operator_namespace = ctx.settings.operator_namespace.clone();
     let authority = (operator_namespace.clone(), ctx.settings.domain_ca_secret.clone());
-    let [releases, classes, services, domains, authorities] = std::array::from_fn(|_| cache.clone());
+    let [releases, classes, services, domains, authorities, everyone] = std::array::from_fn(|_| cache.clone());
     let triggers = futures::stream::select_all([
         Box::pin(cache.subscribe::<Tenant>()) as futures::stream::BoxStream<'static, _>,
         Box::pin(cache.on::<Release, Tenant>(move |release| of_release(&releases, &release.name_any()))),
@@ -35,6 +36,7 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
             let here = secret.metadata.namespace.as_deref() == Some(authority.0.as_str());
             if named && here { signed_for(&authorities) } else { Vec::new() }
         })),
+        ctx.issuer.changes().flat_map(move |()| futures::stream::iter(matching(&everyone, |_| true))).boxed(),
     ]);
     run::<Tenant>(ctx, triggers, stop)
 }

@@ -65,6 +65,11 @@ impl Environment {
         }
     }
 
+    /// The namespace of the environment.
+    pub fn namespace(&self) -> String {
+        format!("{}-{}", self.tenant, self.environment)
+    }
+
     /// The writer's part of event envelopes.
     pub fn origin(&self) -> Origin {
         Origin { tenant: self.tenant.clone(), environment: self.environment.clone() }

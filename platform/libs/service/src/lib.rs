@@ -4,6 +4,8 @@
 
 pub mod binding;
 mod book;
+mod caller_token;
+mod callers;
 mod command;
 mod control;
 mod entry;
@@ -22,6 +24,8 @@ mod settings;
 mod telemetry;
 
 pub use book::{BookGuard, BookHolder, BookInForce, PutBookError};
+pub use caller_token::{CALLER_HEADER, CallerToken};
+pub use callers::{Allowed, Callers, KeysError, refuses_caller};
 pub use command::Command;
 pub use entry::main;
 pub use environment::{Class, Environment};

@@ -19,7 +19,7 @@ use crate::control::{self, Pod};
 use crate::kafka::Bus;
 use crate::postgres::{Database, PoolBounds};
 use crate::telemetry::{self, HttpMetrics};
-use crate::{BookHolder, Environment, Readiness, Settings, http};
+use crate::{Allowed, BookHolder, CallerToken, Callers, Environment, Readiness, Settings, http};
 
 /// Where the contract's files and ports are. Only tests use another one.
 #[derive(Debug, Clone)]
@@ -32,6 +32,10 @@ pub struct Layout {
     pub control_token: PathBuf,
     /// File with the market book.
     pub market_book: PathBuf,
+    /// Folder with a folder for each called component, with the file `token`.
+    pub tokens: PathBuf,
+    /// Folder with `issuer` and `jwks.json` of callers' tokens.
+    pub token_issuer: PathBuf,
 }
 
 impl Default for Layout {
@@ -41,6 +45,8 @@ impl Default for Layout {
             ports: [8080, 8082, 9090, 9091],
             control_token: PathBuf::from("/control/token"),
             market_book: PathBuf::from("/market-book/book.json"),
+            tokens: PathBuf::from("/tokens"),
+            token_issuer: PathBuf::from("/token-issuer"),
         }
     }
 }
@@ -57,11 +63,14 @@ pub struct Apps {
 /// A running pod. Make it first, ask it for bindings, spawn tasks, then [`Service::serve`].
 #[derive(Debug)]
 pub struct Service {
+    component: &'static str,
     environment: Environment,
     readiness: Readiness,
     registry: prometheus::Registry,
     metrics: HttpMetrics,
     bindings: Arc<Bindings>,
+    tokens: Arc<Bindings>,
+    token_issuer: PathBuf,
     book: Option<BookHolder>,
     databases: Mutex<Vec<Database>>,
     tasks: TaskTracker,
@@ -109,11 +118,14 @@ impl Service {
             *slot = listener.local_addr()?;
         }
         let service = Self {
+            component,
             environment,
             readiness,
             registry,
             metrics,
             bindings,
+            tokens: Arc::new(Bindings::new(layout.tokens.clone())),
+            token_issuer: layout.token_issuer.clone(),
             book,
             databases: Mutex::default(),
             tasks: TaskTracker::new(),
@@ -153,6 +165,7 @@ impl Service {
         tokio::spawn(http::serve(metrics_port, metrics, ended.clone()));
         tokio::spawn(http::serve(control_port, control, ended.clone()));
         self.background(Arc::clone(&self.bindings).poll());
+        self.background(Arc::clone(&self.tokens).poll());
         if let Some(book) = &self.book {
             self.background(book.clone().follow_file(layout.market_book.clone()));
         }
@@ -194,6 +207,20 @@ impl Service {
     /// The market book.
     pub fn market_book(&self) -> anyhow::Result<BookHolder> {
         self.book.clone().context("the service was started without market book; this is a fault of the service")
+    }
+
+    /// This component's token for one that it calls.
+    pub fn caller_token(&self, callee: &str) -> anyhow::Result<CallerToken> {
+        let token = self.tokens.watch(callee).and_then(CallerToken::new);
+        token.with_context(|| format!("there is no token for calls to {callee}; add it to the component's `calls`"))
+    }
+
+    /// Who may call this component. `/readyz` waits for the keys of the token issuer.
+    pub fn callers(&self, table: &'static [Allowed]) -> Callers {
+        let callers = Callers::new(self.component, &self.environment.namespace(), table);
+        let gate = self.readiness.gate("token-issuer", "not read yet");
+        self.background(callers.clone().follow(self.token_issuer.clone(), gate));
+        callers
     }
 
     /// The database of a need, with default bounds.

@@ -50,6 +50,8 @@ async fn from_start_to_exit() {
         ports: [0; 4],
         control_token: folder.path().join("token"),
         market_book: folder.path().join("book.json"),
+        tokens: folder.path().join("tokens"),
+        token_issuer: folder.path().join("token-issuer"),
     };
     std::fs::write(&layout.control_token, "s3cret\n").unwrap();
     let service = Service::start_at("demo", settings(folder.path()), layout.clone(), true).await.unwrap();

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use paddock_service::CallerToken;
 use prometheus::IntGauge;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -51,6 +52,7 @@ pub trait Decisions: Send + Sync {
 pub struct Calculations {
     client: reqwest::Client,
     base: String,
+    token: CallerToken,
 }
 
 #[derive(Deserialize)]
@@ -60,9 +62,10 @@ struct Answer {
 
 impl Calculations {
     /// Calculations at an address such as `http://calculations:8080`.
-    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder().timeout(ASK_TIMEOUT).build()?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
+    pub fn new(base: &str, token: CallerToken) -> Result<Self, reqwest::Error> {
+        let client =
+            reqwest::Client::builder().timeout(ASK_TIMEOUT).redirect(reqwest::redirect::Policy::none()).build()?;
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), token })
     }
 }
 
@@ -70,7 +73,7 @@ impl Calculations {
 impl Decisions for Calculations {
     async fn decision(&self, ticket: Uuid) -> Result<Decision, DecisionError> {
         let url = format!("{}/internal/v1/tickets/{ticket}/decision", self.base);
-        let response = self.client.get(url).send().await?;
+        let response = self.token.attach(self.client.get(url)).send().await?;
         if response.status() == http::StatusCode::NOT_FOUND {
             return Err(DecisionError::UnknownTicket(ticket));
         }

@@ -101,7 +101,7 @@ async fn serve() -> anyhow::Result<()> {
         Ok(())
     });
 
-    let calculations = Calculations::new(&config.calculations_url)?;
+    let calculations = Calculations::new(&config.calculations_url, service.caller_token("calculations")?)?;
     let older_than_s = i64::from(config.max_bet_delay_s) + i64::from(HOLD_GRACE_S);
     let period = Duration::from_secs(u64::from(config.janitor_period_s));
     let waiting = IntGauge::new(
@@ -139,5 +139,6 @@ async fn serve() -> anyhow::Result<()> {
         currencies,
         session_lifetime_s: i64::from(config.session_lifetime_s),
     };
-    service.serve(Apps { http: http::internal(state.clone()), internal: http::backoffice(state) }).await
+    let callers = service.callers(http::CALLERS);
+    service.serve(Apps { http: http::internal(state.clone(), &callers), internal: http::backoffice(state) }).await
 }

@@ -19,13 +19,15 @@ use axum::body::Body;
 use http::{Method, Request, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use paddock_account::domain::plan::Movement;
-use paddock_account::http::{AppState, backoffice, internal};
+use paddock_account::http::{AppState, CALLERS, backoffice, internal};
 use paddock_account::limiter::LoginLimiter;
 use paddock_account::password::Passwords;
 use paddock_account::staff::StaffTokens;
 use paddock_account::store::{Action, Asked, Command};
 use paddock_ledger::{AccountCode, Reason};
 use paddock_money::Currency;
+use paddock_service::{CALLER_HEADER, Callers};
+use paddock_test_callers::Issuer;
 use serde_json::{Value, json};
 use support::Fixture;
 use tower::ServiceExt;
@@ -37,6 +39,7 @@ const JWKS: &str = r#"{"keys":[{"kty":"OKP","crv":"Ed25519","kid":"k1","alg":"Ed
 
 struct Api {
     fixture: Fixture,
+    issuer: Issuer,
     internal: Router,
     backoffice: Router,
 }
@@ -54,12 +57,32 @@ impl Api {
             currencies: Arc::new([Currency::EUR, Currency::JPY]),
             session_lifetime_s: 3600,
         };
-        Self { fixture, internal: internal(state.clone()), backoffice: backoffice(state) }
+        let (issuer, folder) = (Issuer::new("k1").unwrap(), tempfile::tempdir().unwrap());
+        issuer.publish(folder.path()).unwrap();
+        let callers = Callers::new("account", "acme-prod", CALLERS);
+        callers.load(folder.path()).unwrap();
+        Self { fixture, issuer, internal: internal(state.clone(), &callers), backoffice: backoffice(state) }
     }
 
+    /// As the component whose business it is.
     async fn call(&self, method: Method, path: &str, token: Option<&str>, body: Option<Value>) -> (StatusCode, Value) {
+        let caller = if path.contains("/transfers") { "calculations" } else { "gateway" };
+        self.call_as(Some(caller), method, path, token, body).await
+    }
+
+    async fn call_as(
+        &self,
+        caller: Option<&str>,
+        method: Method,
+        path: &str,
+        token: Option<&str>,
+        body: Option<Value>,
+    ) -> (StatusCode, Value) {
         let router = if path.starts_with("/backoffice") { &self.backoffice } else { &self.internal };
         let mut request = Request::builder().method(method).uri(path);
+        if let Some(caller) = caller.filter(|_| path.starts_with("/internal")) {
+            request = request.header(CALLER_HEADER, self.issuer.token("acme-prod", caller, "account").unwrap());
+        }
         if let Some(token) = token {
             request = request.header("authorization", format!("Bearer {token}"));
         }
@@ -338,4 +361,49 @@ async fn staff_credits_need_the_right_token_and_are_audited() {
     assert_eq!((who.as_str(), subject.as_str()), ("carol", format!("customer/{customer}").as_str()));
     assert_eq!(what["reason"], "goodwill");
     assert_eq!((&before["available"], &after["available"]), (&json!("0.00"), &json!("10.00")));
+}
+
+#[tokio::test]
+async fn components_without_a_token_or_without_a_place_in_the_table_are_refused() {
+    let api = Api::new().await;
+    let customer = api.registered().await;
+    api.credit(customer, "20.00").await;
+    let hold = json!({"id": Uuid::new_v4(), "customerId": customer, "kind": "hold", "currency": "EUR", "amount": "5.00",
+                      "reason": "bet-stake"});
+    let transfers = "/internal/v1/transfers";
+    let place = async |caller: Option<&str>, path: &str| {
+        let (status, body) = api.call_as(caller, Method::POST, path, None, Some(hold.clone())).await;
+        (status, body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = |status, code: &str| (status, code.to_owned());
+    assert_eq!(place(None, transfers).await, refused(StatusCode::UNAUTHORIZED, "caller-token-missing"));
+    let not_allowed = refused(StatusCode::FORBIDDEN, "caller-not-allowed");
+    for caller in ["gateway", "rates", "account"] {
+        assert_eq!(place(Some(caller), transfers).await, not_allowed, "{caller} moves no money");
+    }
+    let post = format!("{transfers}/{}/post", hold["id"].as_str().unwrap());
+    assert_eq!(place(Some("settlement"), &post).await, not_allowed);
+    let wallet = format!("/internal/v1/customers/{customer}/wallet");
+    let (status, _) = api.call_as(Some("settlement"), Method::GET, &wallet, None, None).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let (_, figures) = api.get(&wallet).await;
+    assert_eq!(figures["wallets"][0]["available"], "20.00", "nothing was held");
+
+    // A session's token is no component's, and the reverse.
+    let (status, body) = api.call_as(None, Method::GET, "/internal/v1/sessions/current", Some("guess"), None).await;
+    assert_eq!((status, body["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("caller-token-missing")));
+    let (status, body) = api.get("/internal/v1/sessions/current").await;
+    assert_eq!((status, body["code"].as_str()), (StatusCode::UNAUTHORIZED, Some("unauthorized")));
+}
+
+#[tokio::test]
+async fn every_row_of_the_table_is_a_route() {
+    let api = Api::new().await;
+    for &(caller, method, route) in CALLERS {
+        let path = route.replace("{id}", &Uuid::nil().to_string());
+        let method = method.parse().unwrap();
+        let (status, body) = api.call_as(Some(caller), method, &path, None, None).await;
+        assert!(!body["code"].as_str().unwrap_or_default().starts_with("caller-"), "{caller} {route}: {body}");
+        assert_ne!(status, StatusCode::METHOD_NOT_ALLOWED, "{caller} {route}");
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use paddock_ledger::Reason;
 use paddock_money::{Currency, Money};
+use paddock_service::CallerToken;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
@@ -43,6 +44,7 @@ pub trait Bank: Send + Sync {
 pub struct Account {
     client: reqwest::Client,
     base: String,
+    token: CallerToken,
 }
 
 #[derive(Deserialize)]
@@ -57,21 +59,25 @@ pub(crate) fn resolution(ticket: Uuid, how: &str) -> Uuid {
 
 impl Account {
     /// Account at an address such as `http://account:8080`.
-    pub fn new(base: &str) -> Result<Self, reqwest::Error> {
-        let client = reqwest::Client::builder().timeout(ANSWER).connect_timeout(Duration::from_secs(1)).build()?;
-        Ok(Self { client, base: base.trim_end_matches('/').to_owned() })
+    pub fn new(base: &str, token: CallerToken) -> Result<Self, reqwest::Error> {
+        let client = reqwest::Client::builder()
+            .timeout(ANSWER)
+            .connect_timeout(Duration::from_secs(1))
+            .redirect(reqwest::redirect::Policy::none())
+            .build()?;
+        Ok(Self { client, base: base.trim_end_matches('/').to_owned(), token })
     }
 
     async fn send(&self, path: &str, body: &Value) -> Result<(), BankError> {
         let away = |error: reqwest::Error| BankError::Unavailable(error.to_string());
         let url = format!("{}/internal/v1/transfers{path}", self.base);
-        let response = self.client.post(url).json(body).send().await.map_err(away)?;
+        let response = self.token.attach(self.client.post(url).json(body)).send().await.map_err(away)?;
         let status = response.status();
         if status.is_success() {
             return Ok(());
         }
-        // 408 and 429 ask for patience; other 4xx are answers.
-        if status.is_client_error() && !matches!(status.as_u16(), 408 | 429) {
+        // 401 and 403 are about who asks, 408 and 429 ask for patience; other 4xx are answers.
+        if status.is_client_error() && !matches!(status.as_u16(), 401 | 403 | 408 | 429) {
             let refusal = response.json::<Refusal>().await.map_err(away)?;
             return Err(BankError::Refused(refusal.code));
         }
@@ -123,6 +129,8 @@ mod tests {
     use axum::routing::post;
     use http::StatusCode;
     use paddock_ledger::AccountCode;
+    use paddock_service::CALLER_HEADER;
+    use paddock_service::binding::Bindings;
 
     use super::*;
 
@@ -131,9 +139,13 @@ mod tests {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let refusal =
             |status: StatusCode, code: &str| (status, Json(json!({ "status": status.as_u16(), "code": code })));
-        let create = async move |Json(body): Json<Value>| match body["amount"].as_str() {
+        let create = async move |headers: http::HeaderMap, Json(body): Json<Value>| match body["amount"].as_str() {
+            _ if headers.get(CALLER_HEADER).is_none_or(|token| token != "our token") => {
+                refusal(StatusCode::FORBIDDEN, "caller-token-missing")
+            }
             Some("9.00") => refusal(StatusCode::UNPROCESSABLE_ENTITY, "insufficient-funds"),
             Some("8.00") => refusal(StatusCode::SERVICE_UNAVAILABLE, "database-unavailable"),
+            Some("6.00") => refusal(StatusCode::UNAUTHORIZED, "caller-token-invalid"),
             Some("7.00") => (StatusCode::CREATED, Json(body)),
             _ => refusal(StatusCode::BAD_REQUEST, "malformed-body"),
         };
@@ -148,7 +160,14 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let base = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await });
-        Account::new(&base).unwrap()
+        Account::new(&base, token()).unwrap()
+    }
+
+    fn token() -> CallerToken {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::create_dir(root.path().join("account")).unwrap();
+        std::fs::write(root.path().join("account/token"), "our token").unwrap();
+        CallerToken::new(Bindings::new(root.path().to_owned()).watch("account").unwrap()).unwrap()
     }
 
     #[tokio::test]
@@ -160,6 +179,7 @@ mod tests {
         assert!(hold("7").await.is_ok());
         assert!(matches!(hold("9").await, Err(BankError::Refused(code)) if code == "insufficient-funds"));
         assert!(matches!(hold("8").await, Err(BankError::Unavailable(_))));
+        assert!(matches!(hold("6").await, Err(BankError::Unavailable(_))), "no ticket is refused for our own token");
         let step = Move {
             id: Uuid::nil(),
             from: AccountCode::HouseBets,
@@ -168,7 +188,7 @@ mod tests {
             reason: Reason::BetReturn,
         };
         assert!(account.transfer(Uuid::nil(), Currency::EUR, &step).await.is_ok());
-        let gone = Account::new("http://127.0.0.1:1").unwrap();
+        let gone = Account::new("http://127.0.0.1:1", token()).unwrap();
         assert!(matches!(gone.post(Uuid::nil()).await, Err(BankError::Unavailable(_))));
     }
 

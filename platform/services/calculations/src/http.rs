@@ -6,7 +6,7 @@ use axum::{Json, Router};
 use http::StatusCode;
 use paddock_events::TicketBet;
 use paddock_money::Money;
-use paddock_service::{JsonBody, Problem, QueryParams};
+use paddock_service::{Allowed, Callers, JsonBody, Problem, QueryParams};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use uuid::Uuid;
@@ -15,6 +15,13 @@ use crate::acceptance::{Acceptance, Answer};
 use crate::domain::request::PlaceTicket;
 use crate::store::Ticket;
 
+/// Which component may ask what here.
+pub const CALLERS: &[Allowed] = &[
+    ("gateway", "POST", "/internal/v1/tickets"),
+    ("gateway", "GET", "/internal/v1/tickets"),
+    ("gateway", "GET", "/internal/v1/tickets/{id}"),
+    ("account", "GET", "/internal/v1/tickets/{id}/decision"),
+];
 /// Tickets on a page.
 const PAGE: i64 = 50;
 
@@ -79,13 +86,14 @@ impl TicketDocument {
     }
 }
 
-/// The router of port `http`.
-pub fn app(acceptance: Acceptance) -> Router {
-    Router::new()
+/// The router of port `http`, as `callers` says.
+pub fn app(acceptance: Acceptance, callers: &Callers) -> Router {
+    let routes = Router::new()
         .route("/internal/v1/tickets", get(list).post(place))
         .route("/internal/v1/tickets/{id}", get(show))
         .route("/internal/v1/tickets/{id}/decision", get(decision))
-        .with_state(acceptance)
+        .with_state(acceptance);
+    callers.guard(routes)
 }
 
 async fn place(

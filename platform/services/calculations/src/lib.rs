@@ -48,7 +48,7 @@ async fn serve() -> anyhow::Result<()> {
         store: Store::new(database.clone(), outbox.clone(), service.origin()),
         offer: OfferCopy::default(),
         book: service.market_book()?,
-        bank: Arc::new(Account::new(&account)?),
+        bank: Arc::new(Account::new(&account, service.caller_token("account")?)?),
         metrics: AcceptanceMetrics::register(service.registry())?,
     };
     let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
@@ -62,5 +62,6 @@ async fn serve() -> anyhow::Result<()> {
     service.spawn("offer", follow);
     service.spawn("tickets", acceptance.clone().resume_forever(service.draining()));
     service.spawn("market-book", acceptance.clone().announce_books(newest, service.draining()));
-    service.serve(Apps { http: http::app(acceptance), ..Apps::default() }).await
+    let callers = service.callers(http::CALLERS);
+    service.serve(Apps { http: http::app(acceptance, &callers), ..Apps::default() }).await
 }

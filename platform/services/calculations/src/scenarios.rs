@@ -7,6 +7,7 @@ use paddock_events::{CancelledRange, LineKey, MarketStatus};
 use paddock_ledger::AccountId;
 use paddock_market_book::Refusal;
 use paddock_odds::Specifiers;
+use paddock_service::{CALLER_HEADER, Callers};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
@@ -422,12 +423,19 @@ async fn an_offset_is_taken_once() {
 async fn the_api_shows_tickets_decisions_and_proofs() {
     let world = World::start(BIG, 0).await;
     let customer = world.customer("50.00");
-    let app = crate::http::app(world.acceptance.clone());
-    let call = async |method: &str, path: &str, body: &Value| -> (StatusCode, Value) {
+    let issuer = paddock_test_callers::Issuer::new("k1").unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    issuer.publish(folder.path()).unwrap();
+    let callers = Callers::new("calculations", "acme-test", crate::http::CALLERS);
+    callers.load(folder.path()).unwrap();
+    let app = crate::http::app(world.acceptance.clone(), &callers);
+    let call = async |caller_and_method: &str, path: &str, body: &Value| -> (StatusCode, Value) {
+        let (caller, method) = caller_and_method.split_once(' ').unwrap();
         let request = Request::builder()
             .method(method)
             .uri(path)
             .header("content-type", "application/json")
+            .header(CALLER_HEADER, issuer.token("acme-test", caller, "calculations").unwrap())
             .body(Body::from(body.to_string()))
             .unwrap();
         let response = app.clone().oneshot(request).await.unwrap();
@@ -436,31 +444,45 @@ async fn the_api_shows_tickets_decisions_and_proofs() {
         (status, serde_json::from_slice(&bytes).unwrap())
     };
     let asked = serde_json::to_value(request(customer, "key", "10.00", testing::EVENT)).unwrap();
-    let (status, ticket) = call("POST", "/internal/v1/tickets", &asked).await;
+    let (status, ticket) = call("gateway POST", "/internal/v1/tickets", &asked).await;
     assert_eq!((status, &ticket["status"]), (StatusCode::CREATED, &"accepted".into()));
     assert_eq!((&ticket["totalStake"], &ticket["potentialPayout"]), (&"10.00".into(), &"21.00".into()));
     assert!(ticket["certificateId"].is_string());
     let id = ticket["ticketId"].as_str().unwrap().to_owned();
-    assert_eq!(call("POST", "/internal/v1/tickets", &asked).await.0, StatusCode::OK);
-    let decision = call("GET", &format!("/internal/v1/tickets/{id}/decision"), &Value::Null).await;
+    assert_eq!(call("gateway POST", "/internal/v1/tickets", &asked).await.0, StatusCode::OK);
+    let decision = call("account GET", &format!("/internal/v1/tickets/{id}/decision"), &Value::Null).await;
     assert_eq!(decision, (StatusCode::OK, serde_json::json!({ "decision": "accepted" })));
     assert_eq!(
-        call("GET", &format!("/internal/v1/tickets/{}/decision", Uuid::nil()), &Value::Null).await.0,
+        call("account GET", &format!("/internal/v1/tickets/{}/decision", Uuid::nil()), &Value::Null).await.0,
         StatusCode::NOT_FOUND
     );
 
     world.result(&result(&testing::key(), 1, Some(true), false)).await;
     world.settle().await;
-    let (_, ticket) = call("GET", &format!("/internal/v1/tickets/{id}?customerId={customer}"), &Value::Null).await;
+    let (_, ticket) =
+        call("gateway GET", &format!("/internal/v1/tickets/{id}?customerId={customer}"), &Value::Null).await;
     assert_eq!((&ticket["status"], &ticket["bets"][0]["payout"]), (&"settled".into(), &"21.00".into()));
     assert_eq!(ticket["bets"][0]["proof"]["steps"][0]["multiplier"], "2.1");
     let stranger = format!("/internal/v1/tickets/{id}?customerId={}", Uuid::nil());
-    assert_eq!(call("GET", &stranger, &Value::Null).await.0, StatusCode::NOT_FOUND);
+    assert_eq!(call("gateway GET", &stranger, &Value::Null).await.0, StatusCode::NOT_FOUND);
 
-    let (_, page) = call("GET", &format!("/internal/v1/tickets?customerId={customer}&limit=1"), &Value::Null).await;
+    let (_, page) =
+        call("gateway GET", &format!("/internal/v1/tickets?customerId={customer}&limit=1"), &Value::Null).await;
     assert_eq!((page["tickets"].as_array().unwrap().len(), &page["next"]), (1, &id.as_str().into()));
     let rest = format!("/internal/v1/tickets?customerId={customer}&cursor={id}");
-    assert_eq!(call("GET", &rest, &Value::Null).await.1["tickets"], serde_json::json!([]));
+    assert_eq!(call("gateway GET", &rest, &Value::Null).await.1["tickets"], serde_json::json!([]));
+
+    // Only account asks for decisions, only the gateway for the rest.
+    let decision = format!("/internal/v1/tickets/{id}/decision");
+    for (caller_and_method, path) in [
+        ("gateway GET", decision.as_str()),
+        ("account POST", "/internal/v1/tickets"),
+        ("account GET", &rest),
+        ("settlement GET", &decision),
+    ] {
+        let (status, refusal) = call(caller_and_method, path, &asked).await;
+        assert_eq!((status, &refusal["code"]), (StatusCode::FORBIDDEN, &"caller-not-allowed".into()), "{path}");
+    }
 }
 
 #[test]

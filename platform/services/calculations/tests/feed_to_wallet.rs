@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use paddock_account::domain::customer::Applicant;
 use paddock_account::domain::plan::Movement;
-use paddock_account::http::{AppState, internal};
+use paddock_account::http::{AppState, CALLERS, internal};
 use paddock_account::limiter::LoginLimiter;
 use paddock_account::password::Passwords;
 use paddock_account::store::{Action, Asked, Command, NewCustomer, Store as Ledger};
@@ -31,10 +31,12 @@ use paddock_money::Currency;
 use paddock_odds::Specifiers;
 use paddock_rates::partition::{Outlet, Partition, Surroundings, heartbeat};
 use paddock_rates::producers::Producers;
+use paddock_service::binding::Bindings;
 use paddock_service::kafka::Consumed;
 use paddock_service::outbox::Outbox;
 use paddock_service::postgres::Database;
-use paddock_service::{BookHolder, Readiness};
+use paddock_service::{BookHolder, CallerToken, Callers, Readiness};
+use paddock_test_callers::Issuer;
 use paddock_test_postgres::Server;
 use prometheus::IntCounter;
 use proptest::strategy::{Just, Strategy as _, ValueTree as _};
@@ -102,8 +104,19 @@ impl Platform {
             session_lifetime_s: 60,
         };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let bank = Arc::new(Account::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap());
-        tokio::spawn(async move { axum::serve(listener, internal(state)).await });
+        let (issuer, folder) = (Issuer::new("k1").unwrap(), tempfile::tempdir().unwrap());
+        issuer.publish(folder.path()).unwrap();
+        let callers = Callers::new("account", "acme-test", CALLERS);
+        callers.load(folder.path()).unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let bank = |caller: &str| {
+            std::fs::create_dir(folder.path().join(caller)).unwrap();
+            let token = issuer.token("acme-test", caller, "account").unwrap();
+            std::fs::write(folder.path().join(caller).join("token"), token).unwrap();
+            let file = Bindings::new(folder.path().to_owned()).watch(caller).unwrap();
+            Arc::new(Account::new(&base, CallerToken::new(file).unwrap()).unwrap())
+        };
+        tokio::spawn(async move { axum::serve(listener, internal(state, &callers)).await });
 
         let store = Store::new(Database::over(tickets), Outbox::default(), origin());
         let holder = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
@@ -112,10 +125,10 @@ impl Platform {
             store: store.clone(),
             offer: OfferCopy::default(),
             book: holder,
-            bank: bank.clone(),
+            bank: bank("calculations"),
             metrics: AcceptanceMetrics::new().unwrap(),
         };
-        let payer = Payer { store, bank, metrics: SettlementMetrics::new().unwrap() };
+        let payer = Payer { store, bank: bank("settlement"), metrics: SettlementMetrics::new().unwrap() };
         let unreadable = IntCounter::new("unreadable", "Records.").unwrap();
         let outlet = Outlet { origin: origin(), outbox: Outbox::default(), unreadable };
         let partition = Partition::load(&rates, 0).await.unwrap();

@@ -8,7 +8,7 @@ use paddock_service::{Apps, Command, Service, Settings};
 use crate::api::{self, AppState};
 use crate::client::{Block, Trust};
 use crate::stream::source::{follow_ledger, follow_offer, follow_tickets};
-use crate::upstream::{Addresses, Upstream};
+use crate::upstream::{Addresses, Tokens, Upstream};
 
 /// Need of the bus.
 const BUS: &str = "bus";
@@ -69,7 +69,12 @@ async fn serve() -> anyhow::Result<()> {
     let filled = service.readiness().gate("offer", "the copy of the offer is not complete yet");
     let bus = service.kafka(BUS)?;
     let draining = service.draining();
-    let upstream = Upstream::new(config.addresses)?;
+    let tokens = Tokens {
+        rates: service.caller_token("rates")?,
+        account: service.caller_token("account")?,
+        calculations: service.caller_token("calculations")?,
+    };
+    let upstream = Upstream::new(config.addresses, tokens)?;
     let limits = (config.by_ip, config.by_session);
     let state = AppState::new(upstream, config.trust, limits, config.places, draining.clone());
 

@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use futures::StreamExt;
 use http::{HeaderValue, Method, StatusCode, header};
-use paddock_service::Problem;
+use paddock_service::{CallerToken, Problem, refuses_caller};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -49,11 +49,23 @@ pub struct Addresses {
     pub calculations: String,
 }
 
+/// Our tokens for the components.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    /// For rates.
+    pub rates: CallerToken,
+    /// For account.
+    pub account: CallerToken,
+    /// For calculations.
+    pub calculations: CallerToken,
+}
+
 /// HTTP to the components.
 #[derive(Debug, Clone)]
 pub struct Upstream {
     client: reqwest::Client,
     addresses: Addresses,
+    tokens: Tokens,
 }
 
 /// What a component answered.
@@ -96,25 +108,25 @@ impl<'a> Ask<'a> {
 
 impl Upstream {
     /// Connects when first used.
-    pub fn new(addresses: Addresses) -> Result<Self, reqwest::Error> {
+    pub fn new(addresses: Addresses, tokens: Tokens) -> Result<Self, reqwest::Error> {
         let client = reqwest::Client::builder()
             .connect_timeout(CONNECT)
             .redirect(reqwest::redirect::Policy::none())
             .no_proxy()
             .build()?;
-        Ok(Self { client, addresses })
+        Ok(Self { client, addresses, tokens })
     }
 
     /// Asks a component.
     pub async fn ask(&self, ask: Ask<'_>) -> Result<Answer, Problem> {
         let component = ask.component;
-        let base = match component {
-            Component::Rates => &self.addresses.rates,
-            Component::Account => &self.addresses.account,
-            Component::Calculations => &self.addresses.calculations,
+        let (base, ours) = match component {
+            Component::Rates => (&self.addresses.rates, &self.tokens.rates),
+            Component::Account => (&self.addresses.account, &self.tokens.account),
+            Component::Calculations => (&self.addresses.calculations, &self.tokens.calculations),
         };
         let url = format!("{}/internal/v1{}", base.trim_end_matches('/'), ask.path);
-        let mut request = self.client.request(ask.method, url).timeout(component.patience());
+        let mut request = ours.attach(self.client.request(ask.method, url).timeout(component.patience()));
         if let Some(token) = ask.token {
             request = request.bearer_auth(token.expose_secret());
         }
@@ -140,7 +152,9 @@ impl Upstream {
                 )));
             }
         }
-        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+        // A component that does not take our own token says nothing about the customer.
+        let failed = status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE;
+        if failed || refuses_caller(status, &body) {
             let cause = anyhow::anyhow!("{component} answered {status}");
             return Err(
                 Problem::unavailable("upstream-failed", format!("{component} failed; try again")).caused_by(cause)

@@ -45,6 +45,8 @@ impl Pod {
             ports: [0; 4],
             control_token: folder.path().join("token"),
             market_book: folder.path().join("book.json"),
+            tokens: folder.path().join("tokens"),
+            token_issuer: folder.path().join("token-issuer"),
         };
         std::fs::write(&layout.control_token, "s3cret").unwrap();
         if let Some(book) = file {

@@ -5,7 +5,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use paddock_events::{CatalogueEvent, EventStatus, LineResult, OfferLine};
 use paddock_service::postgres::Database;
-use paddock_service::{Problem, QueryParams};
+use paddock_service::{Allowed, Callers, Problem, QueryParams};
 use serde::{Deserialize, Serialize};
 
 use crate::store::{self, EventFilter, SportRow};
@@ -14,13 +14,21 @@ use crate::store::{self, EventFilter, SportRow};
 const PAGE: i64 = 50;
 const MAX_PAGE: i64 = 200;
 
-/// The API over a database.
-pub fn app(database: Database) -> Router {
-    Router::new()
+/// Which component may ask what here.
+pub const CALLERS: &[Allowed] = &[
+    ("gateway", "GET", "/internal/v1/sports"),
+    ("gateway", "GET", "/internal/v1/events"),
+    ("gateway", "GET", "/internal/v1/events/{id}"),
+];
+
+/// The API over a database, as `callers` says.
+pub fn app(database: Database, callers: &Callers) -> Router {
+    let routes = Router::new()
         .route("/internal/v1/sports", get(sports))
         .route("/internal/v1/events", get(events))
         .route("/internal/v1/events/{id}", get(event))
-        .with_state(database)
+        .with_state(database);
+    callers.guard(routes)
 }
 
 /// All sports.

@@ -65,5 +65,6 @@ async fn serve() -> anyhow::Result<()> {
         outbox.relay(relayed, producer, end).await;
         Ok(())
     });
-    service.serve(Apps { http: api::app(database), ..Apps::default() }).await
+    let callers = service.callers(api::CALLERS);
+    service.serve(Apps { http: api::app(database, &callers), ..Apps::default() }).await
 }

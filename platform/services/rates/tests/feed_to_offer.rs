@@ -20,12 +20,14 @@ use paddock_events::{
 use paddock_feed::simulator::{World, WorldSettings};
 use paddock_market_book::Book;
 use paddock_rates::MIGRATIONS;
-use paddock_rates::api::{EventDetail, EventsPage, app};
+use paddock_rates::api::{CALLERS, EventDetail, EventsPage, app};
 use paddock_rates::partition::{Outlet, Partition, PartitionError, Surroundings, heartbeat};
 use paddock_rates::producers::Producers;
 use paddock_service::kafka::Consumed;
 use paddock_service::outbox::Outbox;
 use paddock_service::postgres::Database;
+use paddock_service::{CALLER_HEADER, Callers};
+use paddock_test_callers::Issuer;
 use paddock_test_postgres::Server;
 use prometheus::IntCounter;
 use sqlx::PgPool;
@@ -355,13 +357,20 @@ async fn the_api_pages_and_details() {
     let world = World::new(WorldSettings::default()).unwrap();
     let mut partition = Partition::load(&pool, 0).await.unwrap();
     partition.take(&pool, &outlet(), &around(NOON), &records(&world, NOON, NOON, 0)).await.unwrap();
-    let app = app(Database::over(pool.clone()));
-    let get = async |path: &str| {
-        let response = app.clone().oneshot(Request::get(path).body(Body::empty()).unwrap()).await.unwrap();
+    let (issuer, folder) = (Issuer::new("k1").unwrap(), tempfile::tempdir().unwrap());
+    issuer.publish(folder.path()).unwrap();
+    let callers = Callers::new("rates", "acme-test", CALLERS);
+    callers.load(folder.path()).unwrap();
+    let app = app(Database::over(pool.clone()), &callers);
+    let get_as = async |caller: &str, path: &str| {
+        let token = issuer.token("acme-test", caller, "rates").unwrap();
+        let request = Request::get(path).header(CALLER_HEADER, token).body(Body::empty()).unwrap();
+        let response = app.clone().oneshot(request).await.unwrap();
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), 1 << 20).await.unwrap();
         (status, serde_json::from_slice::<serde_json::Value>(&body).unwrap())
     };
+    let get = async |path: &str| get_as("gateway", path).await;
     let (status, sports) = get("/internal/v1/sports").await;
     assert_eq!((status, &sports["sports"][0]["id"]), (200, &"sr:sport:1".into()));
 
@@ -391,4 +400,8 @@ async fn the_api_pages_and_details() {
     assert_eq!(get("/internal/v1/events/sim:match:0").await.0, 404);
     let (status, problem) = get("/internal/v1/events?cursor=x").await;
     assert_eq!((status, &problem["code"]), (400, &"bad-cursor".into()));
+    for path in ["/internal/v1/sports", "/internal/v1/events", "/internal/v1/events/sim:match:0"] {
+        let (status, problem) = get_as("settlement", path).await;
+        assert_eq!((status, &problem["code"]), (403, &"caller-not-allowed".into()));
+    }
 }

@@ -3,6 +3,7 @@
 use super::super::validate::{BoundNeed, Service};
 use super::claims::binding_secret;
 use super::revision_name;
+use crate::issuer::TOKEN_ISSUER;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::Probe;
 use serde_json::{Value, json};
@@ -15,6 +16,8 @@ const LINGER_SECONDS: u64 = 5;
 const GRACE_SECONDS: u64 = 10;
 /// Files of Secrets: readable by the pod's user through its group.
 const SECRET_MODE: i32 = 0o440;
+/// Lifetime of the tokens for called services; the kubelet replaces their files after four fifths of it.
+const TOKEN_SECONDS: i64 = 3600;
 /// Secret of an environment with the bearer token of the control ports.
 pub const CONTROL_SECRET: &str = "paddock-control";
 /// ConfigMap of an environment with the compiled market book.
@@ -45,6 +48,15 @@ pub fn pod_template(service: &Service, hash: &str) -> Value {
             "secret": {"secretName": CONTROL_SECRET, "defaultMode": SECRET_MODE, "items": [{"key": "token", "path": "token"}]}
         }));
         mounts.push(json!({"name": "control", "mountPath": "/control", "readOnly": true}));
+    }
+    // Whoever serves `http` may want to know who calls.
+    if service.in_environment() && service.port("http").is_some() {
+        volumes.push(json!({"name": TOKEN_ISSUER, "configMap": {"name": TOKEN_ISSUER}}));
+        mounts.push(json!({"name": TOKEN_ISSUER, "mountPath": "/token-issuer", "readOnly": true}));
+    }
+    if !spec.calls.is_empty() {
+        volumes.push(tokens(&spec.calls));
+        mounts.push(json!({"name": "tokens", "mountPath": "/tokens", "readOnly": true}));
     }
     if spec.market_book {
         volumes.push(json!({"name": MARKET_BOOK, "configMap": {"name": MARKET_BOOK}}));
@@ -140,6 +152,20 @@ pub fn binding_volume(need: &BoundNeed, secret: &str) -> (Value, Value) {
     (json!({"name": name, "secret": {"secretName": secret, "defaultMode": SECRET_MODE}}), mount)
 }
 
+/// Volume with a token of the pod's account for each called service: whoever gets one cannot use it elsewhere.
+fn tokens(calls: &[String]) -> Value {
+    let mut calls: Vec<&String> = calls.iter().collect();
+    calls.sort();
+    let sources: Vec<Value> = calls
+        .into_iter()
+        .map(|callee| {
+            let path = format!("{callee}/token");
+            json!({"serviceAccountToken": {"audience": callee, "expirationSeconds": TOKEN_SECONDS, "path": path}})
+        })
+        .collect();
+    json!({"name": "tokens", "projected": {"defaultMode": SECRET_MODE, "sources": sources}})
+}
+
 /// Requests and limits as written.
 pub fn resources(service: &Service) -> Option<Value> {
     let resources = service.spec.spec.resources.as_ref()?;
@@ -176,7 +202,7 @@ fn get(probe: &Probe, period: u32, timeout: u32, failures: u32) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{betting_service, service};
+    use super::super::fixtures::{betting_service, facts, service};
     use super::*;
     use crate::controllers::betting_service::validate::validate;
 
@@ -230,7 +256,7 @@ mod tests {
             .iter()
             .map(|it| it["mountPath"].as_str().unwrap().to_owned())
             .collect();
-        assert_eq!(paths, ["/tmp", "/bindings/bus", "/bindings/db", "/control", "/market-book"]);
+        assert_eq!(paths, ["/tmp", "/bindings/bus", "/bindings/db", "/control", "/token-issuer", "/market-book"]);
         let labels = &template["metadata"]["labels"];
         assert_eq!(
             (&labels["paddock.bet/routed"], &labels["paddock.bet/market-book"]),
@@ -245,12 +271,36 @@ mod tests {
     }
 
     #[test]
+    fn a_token_for_each_called_service_and_none_for_the_apiserver() {
+        let mut object = betting_service(json!({"calls": ["rates", "account"]}));
+        let made =
+            [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::TENANT, "acme"), (labels::ENVIRONMENT, "prod")];
+        object.metadata.labels = Some(made.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+        let template = pod_template(&validate(&object, facts()).unwrap(), "abc");
+        let volumes = template["spec"]["volumes"].as_array().unwrap();
+        let tokens = volumes.iter().find(|it| it["name"] == "tokens").unwrap();
+        let token = |callee: &str| json!({"serviceAccountToken": {"audience": callee, "expirationSeconds": 3600, "path": format!("{callee}/token")}});
+        assert_eq!(tokens["projected"], json!({"defaultMode": 0o440, "sources": [token("account"), token("rates")]}));
+        assert_eq!(template["spec"]["automountServiceAccountToken"], false);
+        assert_eq!(template["spec"]["serviceAccountName"], "odds");
+        let mounts = container(&template)["volumeMounts"].clone();
+        let mount = json!({"name": "tokens", "mountPath": "/tokens", "readOnly": true});
+        assert!(mounts.as_array().unwrap().contains(&mount), "{mounts}");
+
+        let silent = pod_template(&service(Value::Null), "abc");
+        assert!(!silent.to_string().contains("serviceAccountToken\""), "no calls, no tokens");
+        assert!(silent.to_string().contains(r#""configMap":{"name":"token-issuer"}"#));
+    }
+
+    #[test]
     fn without_ports_there_is_no_probe_and_outside_no_token() {
         let object = betting_service(json!({"ports": []}));
         let template = pod_template(&validate(&object, None).unwrap(), "abc");
         let container = container(&template);
         assert!(container.get("livenessProbe").is_none() && container.get("ports").is_none());
         assert!(!template.to_string().contains(CONTROL_SECRET));
+        let outside = pod_template(&validate(&betting_service(Value::Null), None).unwrap(), "abc");
+        assert!(!outside.to_string().contains(TOKEN_ISSUER), "nobody publishes keys there");
         assert!(template["metadata"]["labels"].get("paddock.bet/tenant").is_none());
         assert!(!template["metadata"]["labels"].to_string().contains("paddock.bet/needs-"));
     }

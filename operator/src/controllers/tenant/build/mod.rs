@@ -8,6 +8,7 @@ pub mod limits;
 pub mod namespace;
 pub mod network;
 pub mod services;
+pub mod tokens;
 
 use crate::settings::Settings;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;

@@ -14,6 +14,7 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::routing::{get, post, put};
 use paddock_money::Currency;
+use paddock_service::{Allowed, Callers};
 
 use crate::limiter::LoginLimiter;
 use crate::password::Passwords;
@@ -21,6 +22,20 @@ use crate::staff::StaffTokens;
 use crate::store::Store;
 
 const MAX_BODY: usize = 16 * 1024;
+
+/// Which component may ask what here: money is moved by calculations and settlement alone.
+pub const CALLERS: &[Allowed] = &[
+    ("gateway", "POST", "/internal/v1/customers"),
+    ("gateway", "GET", "/internal/v1/customers/{id}/wallet"),
+    ("gateway", "GET", "/internal/v1/customers/{id}/entries"),
+    ("gateway", "POST", "/internal/v1/sessions"),
+    ("gateway", "GET", "/internal/v1/sessions/current"),
+    ("gateway", "DELETE", "/internal/v1/sessions/current"),
+    ("calculations", "POST", "/internal/v1/transfers"),
+    ("calculations", "POST", "/internal/v1/transfers/{id}/post"),
+    ("calculations", "POST", "/internal/v1/transfers/{id}/void"),
+    ("settlement", "POST", "/internal/v1/transfers"),
+];
 
 /// What the handlers work with.
 #[derive(Clone)]
@@ -39,8 +54,8 @@ pub struct AppState {
     pub session_lifetime_s: i64,
 }
 
-/// The API for components of the same environment.
-pub fn internal(state: AppState) -> Router {
+/// The API for components of the same environment, as `callers` says.
+pub fn internal(state: AppState, callers: &Callers) -> Router {
     let routes = Router::new()
         .route("/customers", post(customers::register))
         .route("/customers/{id}/wallet", get(wallet::wallets))
@@ -48,10 +63,10 @@ pub fn internal(state: AppState) -> Router {
         .route("/sessions", post(sessions::open))
         .route("/sessions/current", get(sessions::current).delete(sessions::close))
         .route("/transfers", post(transfers::create))
-        .route("/transfers/{id}", get(transfers::show))
         .route("/transfers/{id}/post", post(transfers::post))
         .route("/transfers/{id}/void", post(transfers::void));
-    Router::new().nest("/internal/v1", routes).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(state)
+    let app = Router::new().nest("/internal/v1", routes).layer(DefaultBodyLimit::max(MAX_BODY)).with_state(state);
+    callers.guard(app)
 }
 
 /// The API for staff.

@@ -129,12 +129,6 @@ pub(super) async fn create(
     Ok((status, Json(TransferDocument::new(&resource)?)))
 }
 
-pub(super) async fn show(State(state): State<AppState>, Id(id): Id) -> Result<Json<TransferDocument>, Problem> {
-    let resource = state.store.transfer(id).await?;
-    let resource = resource.ok_or_else(|| Problem::not_found("no transfer has this id: create it first"))?;
-    Ok(Json(TransferDocument::new(&resource)?))
-}
-
 pub(super) async fn post(
     State(state): State<AppState>,
     Id(hold): Id,

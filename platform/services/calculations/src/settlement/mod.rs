@@ -34,7 +34,11 @@ async fn serve() -> anyhow::Result<()> {
     let outbox = Outbox::default();
     let store = Store::new(database.clone(), outbox.clone(), service.origin());
     let metrics = SettlementMetrics::register(service.registry())?;
-    let payer = Payer { store: store.clone(), bank: Arc::new(Account::new(&account)?), metrics: metrics.clone() };
+    let payer = Payer {
+        store: store.clone(),
+        bank: Arc::new(Account::new(&account, service.caller_token("account")?)?),
+        metrics: metrics.clone(),
+    };
     let (producer, end) = (bus.producer()?, service.draining());
     service.spawn("outbox", async move {
         outbox.relay(database, producer, end).await;

@@ -12,14 +12,19 @@ use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
 use paddock_gateway::api::AppState;
 use paddock_gateway::client::Trust;
-use paddock_gateway::upstream::{Addresses, Upstream};
+use paddock_gateway::upstream::{Addresses, Tokens, Upstream};
 use paddock_market_book::Book;
+use paddock_service::binding::Bindings;
+use paddock_service::{CALLER_HEADER, CallerToken, Problem};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 pub const ANN: &str = "0190b5a0-0000-7000-8000-000000000001";
 pub const BOB: &str = "0190b5a0-0000-7000-8000-000000000002";
 pub const TOKEN: &str = "token-of-ann";
+/// The gateway's own token for whom it calls, by component.
+pub const OUR_TOKENS: [(&str, &str); 3] =
+    [("rates", "for-rates"), ("account", "for-account"), ("calculations", "for-calculations")];
 
 /// What the fake components have heard, and what they say.
 #[derive(Clone, Default)]
@@ -142,7 +147,24 @@ fn components(behind: Behind) -> Router {
         .route("/events/{id}", get(event))
         .route("/tickets", post(place).get(tickets))
         .route("/tickets/{id}", get(ticket));
-    Router::new().nest("/internal/v1", routes).with_state(behind)
+    let routes = Router::new().nest("/internal/v1", routes).with_state(behind);
+    routes.layer(axum::middleware::from_fn(ours))
+}
+
+/// As components do it: a call with another component's token is refused.
+async fn ours(request: axum::extract::Request, next: axum::middleware::Next) -> Response {
+    let part = request.uri().path().split('/').nth(3).unwrap_or_default();
+    let component = match part {
+        "sports" | "events" => "rates",
+        "tickets" => "calculations",
+        _ => "account",
+    };
+    let (_, token) = OUR_TOKENS.into_iter().find(|(name, _)| *name == component).unwrap();
+    if request.headers().get(CALLER_HEADER).is_some_and(|given| given == token) {
+        next.run(request).await
+    } else {
+        Problem::new(StatusCode::UNAUTHORIZED, "caller-token-invalid", "not yours").into_response()
+    }
 }
 
 pub struct Gateway {
@@ -157,6 +179,11 @@ impl Gateway {
     }
 
     pub async fn limited(by_ip: u32, by_session: u32, places: usize) -> Self {
+        Self::with_tokens(OUR_TOKENS.map(|(_, token)| token), by_ip, by_session, places).await
+    }
+
+    /// With these tokens for rates, account and calculations.
+    pub async fn with_tokens(ours: [&str; 3], by_ip: u32, by_session: u32, places: usize) -> Self {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let behind = Behind::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -169,7 +196,16 @@ impl Gateway {
         };
         let draining = CancellationToken::new();
         let limits = (NonZeroU32::new(by_ip).unwrap(), NonZeroU32::new(by_session).unwrap());
-        let state = AppState::new(Upstream::new(addresses).unwrap(), trust, limits, places, draining.clone());
+        let folder = tempfile::tempdir().unwrap();
+        let files = Bindings::new(folder.path().to_owned());
+        let [rates, account, calculations] = [0, 1, 2].map(|place| {
+            let (component, token) = (OUR_TOKENS[place].0, ours[place]);
+            std::fs::create_dir(folder.path().join(component)).unwrap();
+            std::fs::write(folder.path().join(component).join("token"), token).unwrap();
+            CallerToken::new(files.watch(component).unwrap()).unwrap()
+        });
+        let upstream = Upstream::new(addresses, Tokens { rates, account, calculations }).unwrap();
+        let state = AppState::new(upstream, trust, limits, places, draining.clone());
         let open = Book::from_json(book(1, "Open", &[]).as_bytes()).unwrap();
         state.live.enforce(&Arc::new(open));
         Self { behind, state, draining }
