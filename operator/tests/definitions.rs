@@ -66,7 +66,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     let client = server.client().await.unwrap();
     server.kubectl(&["create", "namespace", "paddock-system"]).await.unwrap();
     let all = paddock_crds::all();
-    let mut names: Vec<String> = all.iter().map(|it| it.name_any()).collect();
+    let mut names: Vec<String> = all.iter().map(kube::ResourceExt::name_any).collect();
     names.sort();
 
     // Without kinds the process lives, says what it misses, and does not lead.

@@ -157,10 +157,10 @@ impl World {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        match tokio::time::timeout(PATIENCE, poll).await {
-            Ok(status) => status,
-            Err(_) => panic!("market {name}: {:#}", json!(api.get(name).await.unwrap().status)),
+        if let Ok(status) = tokio::time::timeout(PATIENCE, poll).await {
+            return status;
         }
+        panic!("market {name}: {:#}", json!(api.get(name).await.unwrap().status))
     }
 
     /// A pod that follows the market book and is not ready.

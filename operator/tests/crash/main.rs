@@ -132,9 +132,8 @@ async fn reference(world: &World) -> Vec<Reference> {
                 }
             }
         };
-        if tokio::time::timeout(PATIENCE, done).await.is_err() {
-            panic!("{step:?} is not done: {:?}", missing(step, &world.observer.state(tenant)));
-        }
+        let in_time = tokio::time::timeout(PATIENCE, done).await.is_ok();
+        assert!(in_time, "{step:?} is not done: {:?}", missing(step, &world.observer.state(tenant)));
         let writes = process.faults.writes();
         let other = Operator::start(world, tenant, Faults::default()).await.lead();
         tokio::time::sleep(4 * REST).await;

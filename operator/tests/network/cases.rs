@@ -111,8 +111,11 @@ fn isolation_is_per_direction_and_rules_add_up() {
         assert_eq!(out_of_db(&specs, client, TCP_80), leaves, "{what}: out");
     }
     // Its own node and itself are never shut out.
-    assert!(into_db(&[nothing.clone()], "node", TCP_80) && out_of_db(&[nothing.clone()], "node", TCP_80));
-    assert!(into_db(&[nothing.clone()], "itself", TCP_80));
+    assert!(
+        into_db(std::slice::from_ref(&nothing), "node", TCP_80)
+            && out_of_db(std::slice::from_ref(&nothing), "node", TCP_80)
+    );
+    assert!(into_db(std::slice::from_ref(&nothing), "itself", TCP_80));
     assert!(!into_db(&[nothing], OUTSIDE, TCP_80));
 }
 

@@ -149,12 +149,11 @@ fn is_peer(policy: &NetworkPolicy, peer: &NetworkPolicyPeer, other: End<'_>) -> 
         return other.address().is_some_and(|address| in_block(block, address));
     }
     let End::Pod(pod) = other else { return false };
-    let here = match &peer.namespace_selector {
-        Some(selector) => matches(selector, &pod.namespace_labels),
-        None => {
-            assert!(peer.pod_selector.is_some(), "a peer names something: {peer:?}");
-            namespace(policy) == pod.namespace
-        }
+    let here = if let Some(selector) = &peer.namespace_selector {
+        matches(selector, &pod.namespace_labels)
+    } else {
+        assert!(peer.pod_selector.is_some(), "a peer names something: {peer:?}");
+        namespace(policy) == pod.namespace
     };
     here && peer.pod_selector.as_ref().is_none_or(|selector| matches(selector, &pod.labels))
 }

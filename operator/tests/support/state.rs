@@ -155,7 +155,7 @@ fn compare(path: &str, wanted: &Value, found: &Value, lines: &mut Vec<String>) {
                     (Some(left), Some(right)) => compare(&format!("{path} > {name}"), left, right, lines),
                     (Some(left), None) => lines.push(format!("{path} > {name}: missing, was {}", short(left))),
                     (None, right) => {
-                        lines.push(format!("{path} > {name}: new, {}", right.map(short).unwrap_or_default()))
+                        lines.push(format!("{path} > {name}: new, {}", right.map(short).unwrap_or_default()));
                     }
                 }
             }

@@ -32,10 +32,10 @@ static TERMS: LazyLock<Terms> = LazyLock::new(Terms::default);
 
 impl World {
     async fn new(tenant: &'static str) -> Self {
-        Self::on(shared().await, tenant, 1, TERMS.clone()).await
+        Self::on(shared().await, tenant, 1, TERMS.clone())
     }
 
-    async fn on(server: &'static TestServer, tenant: &'static str, epoch: u64, terms: Terms) -> Self {
+    fn on(server: &'static TestServer, tenant: &'static str, epoch: u64, terms: Terms) -> Self {
         let api = Apiserver::default();
         let ctx = context(&api, epoch, terms);
         let target = provisioner(server);
@@ -263,7 +263,7 @@ async fn a_crash_after_any_write_ends_in_the_same_state() {
     let server: &'static TestServer = Box::leak(Box::new(TestServer::start().await));
     for (writes, tenant) in (0..).zip(tenants) {
         let epoch = 2 * writes as u64 + 1;
-        let world = World::on(server, tenant, epoch, Terms::default()).await;
+        let world = World::on(server, tenant, epoch, Terms::default());
         world.api.allow_writes(Some(writes));
         let first = world.reconcile().await;
         finished = first.is_ok();

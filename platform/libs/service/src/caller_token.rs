@@ -26,7 +26,6 @@ impl CallerToken {
     }
 
     /// Puts the token on a request. What cannot be a token is left out: the called component refuses then and says why.
-    #[must_use]
     pub fn attach(&self, request: reqwest::RequestBuilder) -> reqwest::RequestBuilder {
         let value = self.file.borrow().text(FILE).ok().and_then(|token| HeaderValue::from_str(token).ok());
         match value {

@@ -93,9 +93,9 @@ async fn holds_that_wait_for_ever_stand_in_nobodys_way() {
     for _round in 0..2 {
         round(&fixture.store, &answers, -1).await.unwrap();
     }
-    let state = async |id| fixture.store.transfer(id).await.unwrap().unwrap().state;
-    assert_eq!(state(decided).await, TransferState::Posted);
-    assert_eq!(state(withdrawal).await, TransferState::Pending, "not calculations' to decide");
+    let became = async |id| fixture.store.transfer(id).await.unwrap().unwrap().state;
+    assert_eq!(became(decided).await, TransferState::Posted);
+    assert_eq!(became(withdrawal).await, TransferState::Pending, "not calculations' to decide");
     let open: i64 = sqlx::query_scalar("SELECT count(*) FROM open_holds").fetch_one(&fixture.pool).await.unwrap();
     assert_eq!(open, 120, "what is resolved is not looked at again");
 }

@@ -29,8 +29,8 @@ async fn logins(server: &TestServer, cluster: &str) -> String {
     value(&mut server.superuser("postgres").await, &sql).await
 }
 
-fn superseded<T: std::fmt::Debug>(result: Result<T, DatabaseError>, by: i64) {
-    assert!(matches!(result, Err(DatabaseError::Superseded { found, .. }) if found == by), "{result:?}");
+fn superseded<T: std::fmt::Debug>(result: &Result<T, DatabaseError>, by: i64) {
+    assert!(matches!(result, Err(DatabaseError::Superseded { found, .. }) if *found == by), "{result:?}");
 }
 
 #[tokio::test]
@@ -60,13 +60,13 @@ async fn the_next_term_ends_the_last_one_in_the_middle_of_its_work() {
     let refused = old.connect(&database, &first.writer).await.unwrap_err();
     assert_eq!(refused.reason(), "ServerUnreachable", "its login is taken no longer: {refused}");
     for _ in 0..2 {
-        superseded(old.ensure(&first).await, 2);
-        superseded(old.holds(&first.identity, &first.writer).await, 2);
-        superseded(old.release(&first.identity, &first.uid, &first.writer).await, 2);
-        superseded(old.check(&first.writer).await, 2);
+        superseded(&old.ensure(&first).await, 2);
+        superseded(&old.holds(&first.identity, &first.writer).await, 2);
+        superseded(&old.release(&first.identity, &first.uid, &first.writer).await, 2);
+        superseded(&old.check(&first.writer).await, 2);
     }
     // Nor does a restart help whoever counts as it did.
-    superseded(process(server).check(&first.writer).await, 2);
+    superseded(&process(server).check(&first.writer).await, 2);
 
     assert_eq!(new.ensure(&second).await.unwrap(), Observed::default());
     assert_eq!(
@@ -77,11 +77,11 @@ async fn the_next_term_ends_the_last_one_in_the_middle_of_its_work() {
     assert_eq!(logins(server, "term-overlap").await, "2 open");
     let owner = format!("SELECT pg_get_userbyid(datdba)::text FROM pg_database WHERE datname = '{database}'");
     assert_eq!(value(&mut root, &owner).await, first.identity.database_owner());
-    let owned = format!(
+    let belongings = format!(
         "SELECT count(*)::text FROM pg_shdepend WHERE refobjid = '{}'::regrole",
         OperatorRoles::new("term-overlap").term(2)
     );
-    assert_eq!(value(&mut root, &owned).await, "0", "nothing belongs to a term's login");
+    assert_eq!(value(&mut root, &belongings).await, "0", "nothing belongs to a term's login");
 }
 
 /// Rule O6.
@@ -115,7 +115,7 @@ async fn a_crash_after_any_step_of_a_beginning_is_made_good() {
         drop(root);
         if steps >= 1 {
             assert!(old.connect("postgres", &writer(&cluster, 1)).await.is_err(), "out from the first step on");
-            superseded(old.check(&writer(&cluster, 1)).await, 2);
+            superseded(&old.check(&writer(&cluster, 1)).await, 2);
         }
 
         let (after, epoch) = if another { (process(server), 3) } else { (half, 2) };
@@ -202,12 +202,12 @@ async fn a_session_that_does_not_end_keeps_the_next_term_shut() {
 async fn a_term_stays_below_none_that_anybody_knows_of() {
     let server = shared().await;
     let class = PostgresServer { known_epoch: 9, ..process(server) };
-    superseded(class.check(&writer("term-known", 5)).await, 9);
-    superseded(class.check(&writer("term-known", 9)).await, 9);
+    superseded(&class.check(&writer("term-known", 5)).await, 9);
+    superseded(&class.check(&writer("term-known", 9)).await, 9);
     assert_eq!(logins(server, "term-known").await, "none", "what may not begin writes nothing");
     class.check(&writer("term-known", 10)).await.unwrap();
     // Two processes that count alike, after a lease was lost: the first one has it.
-    superseded(process(server).check(&writer("term-known", 10)).await, 10);
+    superseded(&process(server).check(&writer("term-known", 10)).await, 10);
     class.check(&writer("term-known", 10)).await.unwrap();
 }
 
@@ -296,7 +296,7 @@ async fn clusters_that_share_a_server_have_terms_of_their_own() {
     process(server).check(&writer("term-shared-two", 10)).await.unwrap();
     assert_eq!(value(&mut session, "SELECT 'works'").await, "works");
     one.check(&first).await.unwrap();
-    superseded(two.check(&second).await, 10);
+    superseded(&two.check(&second).await, 10);
     // What one made is not the other's, whose term may be higher.
     let plan = Plan { writer: first, ..plan("term-shared") };
     one.ensure(&plan).await.unwrap();
