@@ -16,6 +16,7 @@ use paddock_operator::{
 };
 use std::{process::ExitCode, sync::Arc, time::Duration};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -82,7 +83,8 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     let Some(epoch) = elector.acquire(&stop).await else { return Ok(()) };
     tracing::info!(epoch, holder = me, "leading");
     let (settings, issuer) = (Arc::new(settings), Issuer::default());
-    let ctx = Arc::new(Ctx { client, settings, cache, events, metrics, leader, terms, issuer, states });
+    let cluster = OnceCell::new();
+    let ctx = Arc::new(Ctx { client, settings, cache, events, metrics, leader, cluster, terms, issuer, states });
     let resign = CancellationToken::new();
     let result = {
         let mut hold = std::pin::pin!(elector.hold(&resign));

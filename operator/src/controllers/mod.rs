@@ -26,7 +26,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
-use tokio::task::JoinSet;
+use tokio::{sync::OnceCell, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 /// What every reconcile may use.
@@ -43,6 +43,8 @@ pub struct Ctx {
     pub metrics: Arc<Metrics>,
     /// `leader.fence()?` before any write outside the apiserver; the functions of [`crate::kube`] ask it themselves.
     pub leader: Leadership,
+    /// The uid of namespace `kube-system`, by which database servers know the cluster. It never changes: it is asked for once.
+    pub cluster: OnceCell<String>,
     /// The logins of this process's term on database servers.
     pub terms: Terms,
     /// The issuer of ServiceAccount tokens, for the environments.
@@ -67,6 +69,7 @@ impl Ctx {
             cache,
             metrics,
             leader: Leadership::alone(1),
+            cluster: OnceCell::new(),
             terms: Terms::default(),
             issuer: Issuer::default(),
             states: States::default(),

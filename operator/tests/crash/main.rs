@@ -100,6 +100,7 @@ impl Operator {
 
     fn lead(mut self) -> Self {
         let (ctx, stop) = (&self.ctx, &self.stop);
+        self.work.spawn(ctx.issuer.clone().follow(ctx.client.clone(), stop.clone()));
         self.work.spawn(controllers::tenant::start(ctx.clone(), stop.clone()));
         self.work.spawn(controllers::release::start(ctx.clone(), stop.clone()));
         self.work.spawn(controllers::betting_service::start(ctx.clone(), stop.clone()));
@@ -275,6 +276,7 @@ async fn a_lost_record_takes_no_pod_away(world: &World) {
 
     // The controller of Tenants alone, so that the service is of the new Release before its own controller sees it.
     let mut process = Operator::start(world, tenant, Faults::default()).await;
+    process.ctx.issuer.ask(&process.ctx.client).await.unwrap();
     process.work.spawn(controllers::tenant::start(process.ctx.clone(), process.stop.clone()));
     world.release(tenant, 2).await;
     world.tenant(tenant, 2, 1, true).await;

@@ -4,10 +4,6 @@ use crate::controllers::{Category, Ctx, Fault};
 use crate::database::Writer;
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
-use tokio::sync::OnceCell;
-
-/// The cluster's id does not change while a process lives: it is asked for once.
-static CLUSTER: OnceCell<String> = OnceCell::const_new();
 
 /// The writer of this moment.
 ///
@@ -15,7 +11,7 @@ static CLUSTER: OnceCell<String> = OnceCell::const_new();
 /// `NotLeader`, or what the apiserver answered.
 pub async fn writer(ctx: &Ctx) -> Result<Writer, Fault> {
     let epoch = ctx.leader.fence()?;
-    let cluster = CLUSTER.get_or_try_init(|| cluster(ctx)).await?.clone();
+    let cluster = ctx.cluster.get_or_try_init(|| cluster(ctx)).await?.clone();
     Ok(Writer { cluster, epoch: i64::try_from(epoch).unwrap_or(i64::MAX) })
 }
 
