@@ -123,11 +123,13 @@ pub struct Plan {
 /// Decides. `observed.waited` must grow only while the phase is [`Phase::WaitingForPods`] or [`Phase::DeadlineExceeded`].
 pub fn step(observed: &Observed) -> Plan {
     let target = observed.revisions.get(&observed.target).copied().unwrap_or_default();
-    // A lost record of what was stable must not take away what serves: then the newest that serves counts.
-    let stable = observed.stable.clone().filter(|stable| observed.revisions.contains_key(stable)).or_else(|| {
-        let serving = observed.revisions.iter().filter(|(hash, it)| **hash != observed.target && it.available > 0);
-        serving.max_by_key(|(_, it)| it.number).map(|(hash, _)| hash.clone())
-    });
+    // What is recorded as stable may be lost, or be at zero because its successor took over and nobody could record that: neither must
+    // take away what serves. Then the newest that serves counts.
+    let recorded = observed.stable.as_ref().filter(|stable| observed.revisions.contains_key(*stable));
+    let runs = |hash: &String| observed.revisions.get(hash).is_some_and(|it| it.runs());
+    let serving = observed.revisions.iter().filter(|(hash, it)| **hash != observed.target && it.available > 0);
+    let newest = serving.max_by_key(|(_, it)| it.number).map(|(hash, _)| hash);
+    let stable = recorded.filter(|hash| runs(hash)).or(newest).or(recorded).cloned();
     let mut plan = Plan {
         phase: Phase::Settled,
         stable: stable.clone(),
@@ -170,8 +172,9 @@ fn roll(observed: &Observed, target: Revision, plan: &mut Plan) {
         }
     }
     let Bounds { min, max } = observed.bounds;
-    let serving = plan.stable.as_ref().and_then(|stable| observed.revisions.get(stable)).and_then(|it| it.size);
-    // Without a stable one, a target that already runs keeps its size: its record may only be lost.
+    let stable = plan.stable.as_ref().and_then(|stable| observed.revisions.get(stable));
+    let serving = stable.filter(|it| it.runs()).and_then(|it| it.size);
+    // Without a stable one that runs, a target that already does keeps its size: only the record of it may be lost.
     let wanted = serving.or(target.size).unwrap_or(min).clamp(min, max.max(min));
     if target.size == Some(wanted) && target.available >= wanted {
         for size in plan.sizes.values_mut() {

@@ -98,7 +98,9 @@ pub async fn apply_plan(
 
 /// The route, or none. It is written after the first size, so that it never points to a Service that has not been made.
 async fn apply_route(ctx: &Ctx, service: &Service, found: &Found) -> Result<(), Fault> {
-    if !ctx.cache.available(ChildKind::HTTPRoute) {
+    // Nobody waits for kinds that a cluster may lack: a process that just began may not have listed them yet, and a route would go
+    // for want of a domain that is there.
+    if ![ChildKind::HTTPRoute, ChildKind::ListenerSet].into_iter().all(|kind| ctx.cache.available(kind)) {
         return Ok(());
     }
     let mut keep = BTreeSet::new();

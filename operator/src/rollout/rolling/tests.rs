@@ -67,6 +67,23 @@ fn a_candidate_starts_with_the_size_that_serves_and_gets_its_autoscaler_when_it_
 }
 
 #[test]
+fn a_takeover_that_nobody_recorded_keeps_its_size() {
+    let mut it = observed("b", Some("a"), &[("a", Some(0), 0), ("b", Some(7), 7)]);
+    it.bounds = Bounds { min: 2, max: 10 };
+    let plan = step(&it);
+    assert_eq!(sizes(&plan), vec![("a", Size::Zero), ("b", Size::Autoscaled { from: 2 })]);
+    assert_eq!((plan.phase, plan.stable.as_deref()), (Phase::Settled, Some("b")));
+    it.revisions.get_mut("b").unwrap().available = 6;
+    assert_eq!(step(&it).sizes["b"], Size::Fixed(7));
+
+    let mut it = observed("c", Some("a"), &[("a", Some(0), 0), ("b", Some(7), 7)]);
+    it.bounds = Bounds { min: 2, max: 10 };
+    let plan = step(&it);
+    assert_eq!(plan.stable.as_deref(), Some("b"), "what serves goes on when yet another one is wanted");
+    assert_eq!((plan.sizes["b"], plan.sizes["c"]), (Size::Autoscaled { from: 2 }, Size::Fixed(7)));
+}
+
+#[test]
 fn a_late_candidate_is_told_and_the_old_one_goes_on() {
     let mut it = observed("b", Some("a"), &[("a", Some(2), 2), ("b", Some(2), 0)]);
     it.waited = Some(Duration::from_secs(599));
