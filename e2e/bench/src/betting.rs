@@ -100,7 +100,7 @@ async fn in_pod(installation: &Installation, pod: &str, command: &[&str]) -> Res
 
 /// Runs a program of Kafka's beside acme's broker, small enough for its pod.
 async fn kafka(installation: &Installation, args: &[&str]) -> Result<String> {
-    let java = ["/opt/java/bin/java", "-Xmx64m", "-cp", "/opt/kafka/libs/*"];
+    let java = ["/opt/java/bin/java", "-Xms16m", "-Xmx64m", "-cp", "/opt/kafka/libs/*"];
     in_pod(installation, "kafka-prod-0", &[java.as_slice(), args].concat()).await
 }
 
