@@ -54,7 +54,7 @@ soak: build ## the operator killed after every single write, each number and bot
 bench: ## figures, each beside its yardstick
 	@e2e/demo/preflight.sh
 	@$(CARGO) build --workspace
-	@$(BIN)/paddock-bench
+	@trap '$(BIN)/paddock-cluster down --name bench' EXIT; $(BIN)/paddock-bench
 
 .PHONY: generate
 generate: ## CRDs, chart templates, RBAC, references
