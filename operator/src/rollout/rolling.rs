@@ -126,7 +126,7 @@ pub fn step(observed: &Observed) -> Plan {
     // What is recorded as stable may be lost, or be at zero because its successor took over and nobody could record that: neither must
     // take away what serves. Then the newest that serves counts.
     let recorded = observed.stable.as_ref().filter(|stable| observed.revisions.contains_key(*stable));
-    let runs = |hash: &String| observed.revisions.get(hash).is_some_and(|it| it.runs());
+    let runs = |hash: &String| observed.revisions.get(hash).is_some_and(Revision::runs);
     let serving = observed.revisions.iter().filter(|(hash, it)| **hash != observed.target && it.available > 0);
     let newest = serving.max_by_key(|(_, it)| it.number).map(|(hash, _)| hash);
     let stable = recorded.filter(|hash| runs(hash)).or(newest).or(recorded).cloned();
