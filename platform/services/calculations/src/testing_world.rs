@@ -243,16 +243,23 @@ impl World {
         }
     }
 
-    /// Everything that a payer has leased is free again.
+    /// Everything that a payer has leased is free again, but for what one works on at this moment: to wait for it, row after row,
+    /// would be a deadlock with payers that wait for each other's.
     pub(crate) async fn end_leases(&self) {
-        sqlx::query("UPDATE settlement SET attempt_at = clock_timestamp() WHERE NOT done")
-            .execute(&self.pool)
-            .await
-            .unwrap();
-        sqlx::query("UPDATE bet SET due_at = clock_timestamp() WHERE due_at IS NOT NULL")
-            .execute(&self.pool)
-            .await
-            .unwrap();
+        sqlx::query(
+            "UPDATE settlement SET attempt_at = clock_timestamp() WHERE (bet_id, version) IN (
+                SELECT bet_id, version FROM settlement WHERE NOT done FOR UPDATE SKIP LOCKED)",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
+        sqlx::query(
+            "UPDATE bet SET due_at = clock_timestamp() WHERE id IN (
+                SELECT id FROM bet WHERE due_at IS NOT NULL FOR UPDATE SKIP LOCKED)",
+        )
+        .execute(&self.pool)
+        .await
+        .unwrap();
     }
 
     pub(crate) async fn result(&self, message: &(Uuid, LineResult)) {
