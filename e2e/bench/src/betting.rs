@@ -56,7 +56,9 @@ async fn funded(installation: &Installation) -> Result<Bettor> {
 
 async fn bets(installation: &Installation, bettors: usize, seconds: u64) -> Result<(u64, u64, u64, Vec<Duration>)> {
     let brand = installation.brand("acme.localhost")?;
-    let found = play::find(&brand, "not_started", 1, Duration::from_mins(4)).await?;
+    // Its prices stand still for as long as the load lasts.
+    let ahead = Duration::from_secs(seconds + 60);
+    let found = play::upcoming(&brand, 1, ahead, Duration::from_mins(4)).await?;
     let mut customers = Vec::new();
     for _ in 0..bettors {
         customers.push(funded(installation).await?);

@@ -83,20 +83,28 @@ pub struct Found {
 
 /// Looks for an event of a status (`not_started`, `live`) with an open line of a market id, in the order of their kick-offs.
 pub async fn find(brand: &Brand, status: &str, market: u64, limit: Duration) -> Result<Found> {
-    search(brand, status, market, limit, |_| true).await
+    // One that starts in a moment could start before the bet arrives.
+    let soon = Duration::from_secs(5);
+    search(brand, status, market, limit, |_, ahead| status != "not_started" || ahead >= soon).await
+}
+
+/// Looks for a match with an open line of a market id that starts no sooner than in a time.
+pub async fn upcoming(brand: &Brand, market: u64, ahead: Duration, limit: Duration) -> Result<Found> {
+    search(brand, "not_started", market, limit, |_, until| until >= ahead).await
 }
 
 /// Looks for a match in its second half whose end is near, but far enough for a customer to act before it: minute 50 to 72.
 pub async fn closing(brand: &Brand, market: u64, limit: Duration) -> Result<Found> {
-    search(brand, "live", market, limit, |minute| (50..=72).contains(&minute)).await
+    search(brand, "live", market, limit, |minute, _| (50..=72).contains(&minute)).await
 }
 
+/// `wanted` is asked with the minutes played and the time until the kick-off.
 async fn search(
     brand: &Brand,
     status: &str,
     market: u64,
     limit: Duration,
-    wanted: impl Fn(u64) -> bool,
+    wanted: impl Fn(u64, Duration) -> bool,
 ) -> Result<Found> {
     wait::until(&format!("an event ({status}) with an open line of market {market}"), limit, || async {
         let path = format!("/events?sport=sr:sport:1&status={status}");
@@ -104,10 +112,9 @@ async fn search(
         let events = events.get("events").and_then(Value::as_array).cloned().unwrap_or_default();
         for event in &events {
             let minute = event.get("minute").and_then(Value::as_u64).unwrap_or_default();
-            // One that starts in a moment could start before the bet arrives.
             let start = event.get("startTime").and_then(Value::as_i64).unwrap_or_default();
-            let soon = jiff::Timestamp::now().as_millisecond().saturating_add(5_000);
-            if !wanted(minute) || (status == "not_started" && start < soon) {
+            let ahead = start.saturating_sub(jiff::Timestamp::now().as_millisecond());
+            if !wanted(minute, Duration::from_millis(u64::try_from(ahead).unwrap_or_default())) {
                 continue;
             }
             let Ok(id) = text(event, "/eventId") else { continue };
