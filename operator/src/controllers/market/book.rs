@@ -65,13 +65,13 @@ impl Books {
     pub async fn reconcile(&self, ctx: &Ctx, namespace: &str) -> Result<Outcome, Fault> {
         ctx.leader.fence()?;
         let markets = ctx.cache.list_in::<Market>(namespace);
-        let Some((tenant, environment)) = environment(&ctx.cache, namespace) else {
+        let Some(environment) = environment(&ctx.cache, namespace) else {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
             write_all(ctx, &markets, outside).await?;
             return Ok(Outcome::Done);
         };
         let rules = compiled(markets.iter().map(AsRef::as_ref));
-        match self.enforce(ctx, namespace, (&tenant, &environment), &rules, &markets).await {
+        match self.enforce(ctx, namespace, &environment, &rules, &markets).await {
             Ok((progress, again)) => {
                 warn_of_refusals(ctx, &markets, &rules).await;
                 write_all(ctx, &markets, |market| {
@@ -95,7 +95,7 @@ impl Books {
         &self,
         ctx: &Ctx,
         namespace: &str,
-        (tenant, environment): (&str, &str),
+        environment: &Environment,
         rules: &Compiled,
         markets: &[Arc<Market>],
     ) -> Result<(Progress, Option<Duration>), Fault> {
@@ -109,10 +109,10 @@ impl Books {
             let mut known: Vec<Published> = memory.published.iter().cloned().collect();
             known
                 .extend(ctx.cache.child(ChildKind::ConfigMap, Some(namespace), build::NAME).map(|it| build::read(&it)));
-            let floor = memory.floor.max(told(|book| book.generation));
+            let floor = memory.floor.max(environment.born).max(told(|book| book.generation));
             let generation = build::generation(&digest, &known, floor);
             let book = rules.book.clone().with_generation(generation);
-            let object = build::config_map(namespace, tenant, environment, &book).map_err(defect)?;
+            let object = build::config_map(namespace, &environment.tenant, &environment.name, &book).map_err(defect)?;
             if memory.published.as_ref().is_none_or(|published| published.generation != generation) {
                 memory.missed.clear();
             }
@@ -198,14 +198,28 @@ fn wait(missed: Option<u32>) -> Duration {
     })
 }
 
-/// Tenant and environment of a namespace that is one and stays.
-fn environment(cache: &Cache, namespace: &str) -> Option<(String, String)> {
+/// The environment that a namespace is.
+struct Environment {
+    tenant: String,
+    name: String,
+    /// When the namespace was made, in seconds. Books are numbered from there: all that knows their numbers here goes with the
+    /// namespace, but databases of its services stay and refuse what is lower, also if it is made again.
+    born: u64,
+}
+
+/// The environment that a namespace is, if it stays.
+fn environment(cache: &Cache, namespace: &str) -> Option<Environment> {
     let found = cache.child(ChildKind::Namespace, None, namespace)?;
     if found.metadata.deletion_timestamp.is_some() {
         return None;
     }
     let labels = found.metadata.labels.as_ref()?;
-    Some((labels.get(labels::TENANT)?.clone(), labels.get(labels::ENVIRONMENT)?.clone()))
+    let born = found.metadata.creation_timestamp.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok());
+    Some(Environment {
+        tenant: labels.get(labels::TENANT)?.clone(),
+        name: labels.get(labels::ENVIRONMENT)?.clone(),
+        born: born.unwrap_or_default(),
+    })
 }
 
 fn token(cache: &Cache, namespace: &str) -> Option<SecretString> {
