@@ -21,7 +21,7 @@ use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::control_port::{ControlPorts, QUICK, SILENT};
+use support::control_port::{ControlPorts, LIAR, QUICK, SILENT};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
@@ -559,7 +559,21 @@ async fn books_are_pushed(world: &World) {
     poll("our rules are in force", &|| world.control.book()["rules"][0]["state"] == "Suspended").await;
     let status = world.market("results", everywhere).await;
     assert!(status["book"]["generation"].as_u64() > Some(generation + 3), "{status}");
-    world.server.kubectl(&["delete", "pod", "quick", "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+
+    // One that claims books which nobody published leads the environment nowhere: it is waited for, and told again less and less often.
+    let generation = status["book"]["generation"].as_u64().unwrap();
+    for (claim, process) in [(0, "containerd://4"), (u64::MAX, "containerd://5")] {
+        world.control.claim(claim);
+        let before = world.control.claimed();
+        world.follower("liar", LIAR, process).await;
+        poll("the pod claims", &|| world.control.claimed() > before + 4).await;
+        let status = world.market("results", |status| status.to_string().contains("liar: it claims market book")).await;
+        assert_eq!(status["book"]["generation"].as_u64(), Some(generation + 2), "{claim}: {status}");
+    }
+    for pod in ["quick", "liar"] {
+        world.server.kubectl(&["delete", "pod", pod, "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+    }
+    world.market("results", everywhere).await;
 }
 
 /// A namespace that is made again has a higher book than it had, although all that knew its number has gone: databases of its services

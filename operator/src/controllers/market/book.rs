@@ -22,8 +22,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// Statuses that are written at once.
 const WRITES_AT_ONCE: usize = 8;
-/// How often a pass begins anew because a pod has another book that is not older.
-const RAISES: usize = 3;
+/// How far above ours a number that a pod claims can be: more books than were ever published.
+const LEAP: u64 = 1 << 32;
 
 /// What is remembered of a namespace. Losing it costs one push to each pod, nothing else.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +38,8 @@ struct Memory {
     in_force: BTreeMap<Follower, u64>,
     /// How often in a row a process did not take the present generation.
     missed: BTreeMap<Follower, u32>,
+    /// Processes above whose number we published, and that have taken none of our books since.
+    raised: BTreeSet<Follower>,
 }
 
 /// The books of all namespaces.
@@ -105,12 +107,16 @@ impl Books {
             let books = markets.iter().filter_map(|market| market.status.as_ref()?.book.as_ref().map(pick));
             books.max().and_then(|number| u64::try_from(number).ok()).unwrap_or_default()
         };
-        for _ in 0..RAISES {
+        // Ends, because a process is believed once.
+        loop {
             let mut known: Vec<Published> = memory.published.iter().cloned().collect();
             known
                 .extend(ctx.cache.child(ChildKind::ConfigMap, Some(namespace), build::NAME).map(|it| build::read(&it)));
             let floor = memory.floor.max(environment.born).max(told(|book| book.generation));
-            let generation = build::generation(&digest, &known, floor);
+            let generation = build::generation(&digest, &known, floor).ok_or_else(|| {
+                let message = "no number is left above that of ConfigMap market-book: delete it, it is made again";
+                Fault::new(Category::InvalidSpec, message)
+            })?;
             let book = rules.book.clone().with_generation(generation);
             let object = build::config_map(namespace, &environment.tenant, &environment.name, &book).map_err(defect)?;
             if memory.published.as_ref().is_none_or(|published| published.generation != generation) {
@@ -140,8 +146,6 @@ impl Books {
             self.remember(namespace, memory);
             return Ok((progress, again));
         }
-        self.remember(namespace, memory);
-        Err(Fault::new(Category::Conflict, "a pod keeps answering with a higher market book; it is tried again"))
     }
 
     /// Tells the pods that do not have the generation in force yet. Returns the highest generation of another book that one of them
@@ -158,6 +162,7 @@ impl Books {
         let followers: BTreeSet<Follower> = pods.iter().filter_map(|pod| Follower::of(pod)).collect();
         memory.in_force.retain(|follower, _| followers.contains(follower));
         memory.missed.retain(|follower, _| followers.contains(follower));
+        memory.raised.retain(|follower| followers.contains(follower));
         let missing: Vec<Follower> =
             followers.into_iter().filter(|follower| memory.in_force.get(follower) != Some(&generation)).collect();
         if missing.is_empty() {
@@ -172,18 +177,25 @@ impl Books {
         let mut higher = None;
         let mut waiting = Vec::new();
         for (follower, answer) in self.pusher.push(missing, &token, generation, book).await {
-            match answer {
+            let why = match answer {
                 Answer::InForce => {
                     memory.missed.remove(&follower);
+                    memory.raised.remove(&follower);
                     memory.in_force.insert(follower, generation);
+                    continue;
                 }
-                Answer::Newer(other) => higher = higher.max(Some(other)),
-                Answer::Failed(why) => {
-                    waiting.push(format!("{}: {why}", follower.name));
-                    let missed = memory.missed.entry(follower).or_default();
-                    *missed = missed.saturating_add(1);
+                // It may be a tenant's own component, which must not lead the environment's book. Repeated without a book of ours in
+                // between, or far above all that was published, it is no news of another operator.
+                Answer::Newer(other) if other.saturating_sub(generation) <= LEAP && memory.raised.insert(follower.clone()) => {
+                    higher = higher.max(Some(other));
+                    format!("it has market book {other}")
                 }
-            }
+                Answer::Newer(other) => format!("it claims market book {other}, which was never published; restart it"),
+                Answer::Failed(why) => why,
+            };
+            waiting.push(format!("{}: {why}", follower.name));
+            let missed = memory.missed.entry(follower).or_default();
+            *missed = missed.saturating_add(1);
         }
         waiting.sort();
         Ok((higher, waiting))
