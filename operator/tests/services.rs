@@ -165,9 +165,13 @@ impl World {
 
     /// A pod that follows the market book and is not ready.
     async fn follower(&self, name: &str, ip: &str, process: &str) {
+        self.follower_in(NAMESPACE, name, ip, process).await;
+    }
+
+    async fn follower_in(&self, namespace: &str, name: &str, ip: &str, process: &str) {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {
+            "metadata": {"name": name, "namespace": namespace, "labels": {
                 "app.kubernetes.io/managed-by": "paddock", "paddock.bet/market-book": "true"
             }},
             "spec": {"schedulerName": "nobody", "containers": [{"name": name, "image": "r.example/p"}]}
@@ -177,7 +181,8 @@ impl World {
             "name": name, "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0, "containerID": process,
             "state": {"running": {}}
         }]}});
-        let pods = self.api(ChildKind::Pod);
+        let pods: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &ChildKind::Pod.api_resource());
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
     }
 
@@ -577,19 +582,22 @@ async fn books_are_pushed(world: &World) {
 }
 
 /// A namespace that is made again has a higher book than it had, although all that knew its number has gone: databases of its services
-/// refuse lower ones.
+/// refuse lower ones. Pods are told although no Tenant's pass has begun the watch of its Secrets.
 async fn a_namespace_made_again_goes_on_above(world: &World) {
     let name = "acme-dev";
     let labels = json!({
         "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "dev"
     });
-    let namespace =
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}).to_string();
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"token": "t"},
+        "metadata": {"name": "paddock-control", "namespace": name, "labels": labels}
+    });
     let resource = ChildKind::ConfigMap.api_resource();
     let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), name, &resource);
     let mut numbers = Vec::new();
-    for _ in 0..2 {
-        world.server.apply(&namespace).await.unwrap();
+    for process in ["containerd://1", "containerd://2"] {
+        world.server.apply(&namespace.to_string()).await.unwrap();
         let poll = async {
             loop {
                 if let Some(object) = api.get_opt("market-book").await.unwrap() {
@@ -598,7 +606,17 @@ async fn a_namespace_made_again_goes_on_above(world: &World) {
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         };
-        numbers.push(tokio::time::timeout(PATIENCE, poll).await.expect("an empty book"));
+        let number = tokio::time::timeout(PATIENCE, poll).await.expect("an empty book");
+        world.control.hold(Value::Null);
+        world.server.apply(&secret.to_string()).await.unwrap();
+        world.follower_in(name, "quick", QUICK, process).await;
+        let told = async {
+            while world.control.book()["generation"] != json!(number) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("its pod is told");
+        numbers.push(number);
         world.server.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).await.unwrap();
     }
     assert!(numbers[1] > numbers[0], "{numbers:?}");

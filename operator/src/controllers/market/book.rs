@@ -5,7 +5,9 @@ use super::push::{Answer, Follower, Pusher};
 use super::status::{Progress, faulty, outside, status};
 use super::validate::{Compiled, compiled};
 use crate::controllers::{Category, Ctx, Fault, Outcome};
-use crate::kube::{Cache, ChildKind, apply, write_status};
+use crate::controllers::tenant::secret::{CONTROL, TOKEN};
+use crate::kube::cache::is_ours;
+use crate::kube::{Cache, ChildKind, apply, secret, write_status};
 use futures::StreamExt as _;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{Market, MarketStatus};
@@ -14,8 +16,6 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-/// Secret with the token of the control ports.
-const CONTROL_SECRET: &str = "paddock-control";
 /// First wait for a pod that does not answer, and the longest: a lost node must not keep passes busy. A pod that changes, and a new
 /// book, wait for nothing.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
@@ -168,9 +168,11 @@ impl Books {
         if missing.is_empty() {
             return Ok((None, Vec::new()));
         }
-        let Some(token) = token(&ctx.cache, namespace) else {
-            let why = format!("Secret {CONTROL_SECRET} of the environment is not there yet");
-            return Ok((None, missing.iter().map(|follower| format!("{}: {why}", follower.name)).collect()));
+        let token = match token(ctx, namespace).await? {
+            Ok(token) => token,
+            Err(why) => {
+                return Ok((None, missing.iter().map(|follower| format!("{}: {why}", follower.name)).collect()));
+            }
         };
         // Outside of the apiserver: only while this process leads (rule O5).
         ctx.leader.fence()?;
@@ -203,7 +205,7 @@ impl Books {
 }
 
 /// How long to wait after a pass that processes missed; `missed`: how often in a row the one did that missed fewest. `None`: nobody could
-/// be told, for want of the token, whose arrival is a change.
+/// be told, for want of the token, whose arrival is a change once it is watched.
 fn wait(missed: Option<u32>) -> Duration {
     missed.map_or(LONGEST_WAIT, |missed| {
         FIRST_WAIT.saturating_mul(1 << missed.saturating_sub(1).min(8)).min(LONGEST_WAIT)
@@ -234,10 +236,27 @@ fn environment(cache: &Cache, namespace: &str) -> Option<Environment> {
     })
 }
 
-fn token(cache: &Cache, namespace: &str) -> Option<SecretString> {
-    let secret = cache.secret(namespace, CONTROL_SECRET)?;
-    let bytes = &secret.data.as_ref()?.get("token")?.0;
-    Some(SecretString::from(String::from_utf8(bytes.clone()).ok()?.trim().to_owned()))
+/// The token of the environment's control ports, or why there is none to use.
+async fn token(ctx: &Ctx, namespace: &str) -> Result<Result<SecretString, String>, Fault> {
+    // Suspensions do not wait for the Tenant's pass, which begins the watch.
+    let found = if ctx.cache.secrets_ready(namespace) {
+        Ok(ctx.cache.secret(namespace, CONTROL))
+    } else {
+        secret(ctx, namespace, CONTROL).await
+    };
+    let found = match found {
+        Err(fault) if fault.category == Category::Forbidden => {
+            return Ok(Err(format!("the operator has no right yet to read Secret {CONTROL} of the environment")));
+        }
+        found => found?,
+    };
+    let Some(found) = found else { return Ok(Err(format!("Secret {CONTROL} of the environment is not there yet"))) };
+    if !is_ours(&found.metadata) {
+        let why = format!("Secret {CONTROL} of the environment was not made by the operator: delete or rename it");
+        return Ok(Err(why));
+    }
+    let token = found.data.as_ref().and_then(|data| String::from_utf8(data.get(TOKEN)?.0.clone()).ok());
+    Ok(token.map(|token| token.trim().into()).ok_or_else(|| format!("Secret {CONTROL} of the environment has no token")))
 }
 
 /// One event for each Market that is refused for a new reason.
