@@ -2,7 +2,7 @@
 
 use super::build::{self, Published};
 use super::push::{Answer, Follower, Pusher};
-use super::status::{Progress, faulty, outside, status};
+use super::status::{Progress, faulty, news, outside, status};
 use super::validate::{Compiled, compiled};
 use crate::controllers::{Category, Ctx, Fault, Outcome};
 use crate::controllers::tenant::secret::{CONTROL, TOKEN};
@@ -73,23 +73,13 @@ impl Books {
             return Ok(Outcome::Done);
         };
         let rules = compiled(markets.iter().map(AsRef::as_ref));
-        match self.enforce(ctx, namespace, &environment, &rules, &markets).await {
-            Ok((progress, again)) => {
-                warn_of_refusals(ctx, &markets, &rules).await;
-                write_all(ctx, &markets, |market| {
-                    let name = market.metadata.name.as_deref().unwrap_or_default();
-                    status(market, rules.refused.get(name), &progress)
-                })
-                .await?;
-                Ok(again.map_or(Outcome::Done, |after| Outcome::Again { after }))
-            }
-            Err(fault) => {
-                if !fault.category.is_quiet() {
-                    write_all(ctx, &markets, |market| faulty(market, &fault)).await?;
-                }
-                Err(fault)
-            }
-        }
+        let (progress, again) = self.enforce(ctx, namespace, &environment, &rules, &markets).await?;
+        write_all(ctx, &markets, |market| {
+            let name = market.metadata.name.as_deref().unwrap_or_default();
+            status(market, rules.refused.get(name), &progress)
+        })
+        .await?;
+        Ok(again.map_or(Outcome::Done, |after| Outcome::Again { after }))
     }
 
     /// Publishes the book and puts it in force; says how far it came and when to try again.
@@ -259,29 +249,30 @@ async fn token(ctx: &Ctx, namespace: &str) -> Result<Result<SecretString, String
     Ok(token.map(|token| token.trim().into()).ok_or_else(|| format!("Secret {CONTROL} of the environment has no token")))
 }
 
-/// One event for each Market that is refused for a new reason.
-async fn warn_of_refusals(ctx: &Ctx, markets: &[Arc<Market>], rules: &Compiled) {
-    for market in markets {
-        let name = market.metadata.name.as_deref().unwrap_or_default();
-        let Some(refusal) = rules.refused.get(name) else { continue };
-        let conditions = market.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        if !conditions.iter().any(|condition| condition.type_ == "Accepted" && condition.reason == refusal.reason) {
-            ctx.events.warning(market.as_ref(), refusal.reason, "Compile", refusal.message.clone()).await;
-        }
-    }
+/// Puts a fault of a pass onto the Markets of its namespace.
+pub(super) async fn tell(ctx: &Ctx, namespace: &str, fault: &Fault) -> Result<(), Fault> {
+    write_all(ctx, &ctx.cache.list_in::<Market>(namespace), |market| faulty(market, fault)).await
 }
 
-/// Writes the statuses that say something new. All are tried; the first fault counts.
+/// Writes the statuses that say something new, with one event for each that says that something is wrong. All are tried; the first
+/// fault counts.
 async fn write_all(ctx: &Ctx, markets: &[Arc<Market>], status: impl Fn(&Market) -> MarketStatus) -> Result<(), Fault> {
     let mut writes = Vec::with_capacity(markets.len());
     for market in markets {
-        let value = serde_json::to_value(status(market)).map_err(|error| {
+        let new = status(market);
+        let value = serde_json::to_value(&new).map_err(|error| {
             Fault::new(Category::Panic, "a Market's status has no JSON form: report this defect").with_source(error)
         })?;
-        writes.push((market.clone(), value));
+        writes.push((market.clone(), new, value));
     }
     let results: Vec<Result<(), Fault>> = futures::stream::iter(writes)
-        .map(|(market, value)| async move { write_status(ctx, market.as_ref(), value).await })
+        .map(|(market, new, value)| async move {
+            write_status(ctx, market.as_ref(), value).await?;
+            if let Some(wrong) = news(&market, &new) {
+                ctx.events.warning(market.as_ref(), &wrong.reason, "Compile", wrong.message.clone()).await;
+            }
+            Ok(())
+        })
         .buffer_unordered(WRITES_AT_ONCE)
         .collect()
         .await;
