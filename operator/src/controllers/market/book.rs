@@ -15,6 +15,7 @@ use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
 /// First wait for a pod that does not answer, and the longest: a lost node must not keep passes busy. A pod that changes, and a new
 /// book, wait for nothing.
@@ -63,18 +64,24 @@ impl Books {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned(), memory);
     }
 
-    /// One pass. A namespace is passed by one task at a time.
-    pub async fn reconcile(&self, ctx: &Ctx, namespace: &str) -> Result<Outcome, Fault> {
+    /// One pass. A namespace is passed by one task at a time. A pass that is `superseded` puts the book in force and leaves statuses
+    /// that are not written yet to the next one.
+    pub async fn reconcile(
+        &self,
+        ctx: &Ctx,
+        namespace: &str,
+        superseded: &CancellationToken,
+    ) -> Result<Outcome, Fault> {
         ctx.leader.fence()?;
         let markets = ctx.cache.list_in::<Market>(namespace);
         let Some(environment) = environment(&ctx.cache, namespace) else {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
-            write_all(ctx, &markets, outside).await?;
+            write_all(ctx, &markets, superseded, outside).await?;
             return Ok(Outcome::Done);
         };
         let rules = compiled(markets.iter().map(AsRef::as_ref));
         let (progress, again) = self.enforce(ctx, namespace, &environment, &rules, &markets).await?;
-        write_all(ctx, &markets, |market| {
+        write_all(ctx, &markets, superseded, |market| {
             let name = market.metadata.name.as_deref().unwrap_or_default();
             status(market, rules.refused.get(name), &progress)
         })
@@ -250,13 +257,23 @@ async fn token(ctx: &Ctx, namespace: &str) -> Result<Result<SecretString, String
 }
 
 /// Puts a fault of a pass onto the Markets of its namespace.
-pub(super) async fn tell(ctx: &Ctx, namespace: &str, fault: &Fault) -> Result<(), Fault> {
-    write_all(ctx, &ctx.cache.list_in::<Market>(namespace), |market| faulty(market, fault)).await
+pub(super) async fn tell(
+    ctx: &Ctx,
+    namespace: &str,
+    fault: &Fault,
+    superseded: &CancellationToken,
+) -> Result<(), Fault> {
+    write_all(ctx, &ctx.cache.list_in::<Market>(namespace), superseded, |market| faulty(market, fault)).await
 }
 
-/// Writes the statuses that say something new, with one event for each that says that something is wrong. All are tried; the first
-/// fault counts.
-async fn write_all(ctx: &Ctx, markets: &[Arc<Market>], status: impl Fn(&Market) -> MarketStatus) -> Result<(), Fault> {
+/// Writes the statuses that say something new, those of changed Markets first, with one event for each that says that something is
+/// wrong. All are tried unless the pass is superseded; the first fault counts.
+async fn write_all(
+    ctx: &Ctx,
+    markets: &[Arc<Market>],
+    superseded: &CancellationToken,
+    status: impl Fn(&Market) -> MarketStatus,
+) -> Result<(), Fault> {
     let mut writes = Vec::with_capacity(markets.len());
     for market in markets {
         let new = status(market);
@@ -265,7 +282,9 @@ async fn write_all(ctx: &Ctx, markets: &[Arc<Market>], status: impl Fn(&Market) 
         })?;
         writes.push((market.clone(), new, value));
     }
+    writes.sort_by_key(|(market, ..)| seen(market));
     let results: Vec<Result<(), Fault>> = futures::stream::iter(writes)
+        .take_until(superseded.cancelled())
         .map(|(market, new, value)| async move {
             write_status(ctx, market.as_ref(), value).await?;
             if let Some(wrong) = news(&market, &new) {
@@ -279,6 +298,44 @@ async fn write_all(ctx: &Ctx, markets: &[Arc<Market>], status: impl Fn(&Market) 
     results.into_iter().collect()
 }
 
+/// Whether the status is of the present spec.
+fn seen(market: &Market) -> bool {
+    market.status.as_ref().is_some_and(|status| status.observed_generation == market.metadata.generation)
+}
+
 fn defect(error: paddock_market_book::BookError) -> Fault {
     Fault::new(Category::Panic, "a market book has no JSON form: report this defect").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::tests::market;
+    use super::*;
+    use crate::settings::Settings;
+    use serde_json::Value;
+
+    #[tokio::test]
+    async fn a_superseded_pass_leaves_statuses_to_the_next() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Nobody answers there.
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let ctx = Ctx::detached(kube::Client::try_from(config).unwrap(), Settings::default()).unwrap();
+        let markets = [Arc::new(market("a", 1, Value::Null)), Arc::new(market("b", 2, Value::Null))];
+        let tried = || ctx.metrics.status_writes.with_label_values(&["Market", "failed"]).get();
+        let superseded = CancellationToken::new();
+        write_all(&ctx, &markets, &superseded, outside).await.unwrap_err();
+        assert_eq!(tried(), 2);
+        superseded.cancel();
+        write_all(&ctx, &markets, &superseded, outside).await.unwrap();
+        assert_eq!(tried(), 2);
+    }
+
+    #[test]
+    fn a_changed_market_is_told_first() {
+        let mut old = market("a", 1, Value::Null);
+        old.status = Some(MarketStatus { observed_generation: old.metadata.generation, ..MarketStatus::default() });
+        let mut changed = old.clone();
+        changed.metadata.generation = Some(2);
+        assert!((seen(&old), seen(&changed)) == (true, false) && !seen(&market("new", 1, Value::Null)));
+    }
 }

@@ -13,6 +13,7 @@ use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::Market;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinSet;
@@ -42,6 +43,7 @@ pub async fn start(ctx: Arc<Ctx>, stop: CancellationToken) {
         }
     };
     // Listen first, then list: nothing falls between.
+    let mut rules = std::pin::pin!(ctx.cache.own_changes::<Market>());
     let mut changes = std::pin::pin!(changes(&ctx.cache));
     tokio::select! {
         () = stop.cancelled() => return,
@@ -55,11 +57,15 @@ pub async fn start(ctx: Arc<Ctx>, stop: CancellationToken) {
         queue.trigger(market.namespace().unwrap_or_default(), Instant::now());
     }
     let mut running: JoinSet<(String, Result<Outcome, Fault>)> = JoinSet::new();
+    // By namespace that is passed: a changed rule does not wait until the statuses of all others are written.
+    let mut passes: HashMap<String, CancellationToken> = HashMap::new();
     let limit = usize::from(ctx.settings.concurrency);
     loop {
         while !stop.is_cancelled() && running.len() < limit {
             let Some(namespace) = queue.take(Instant::now()) else { break };
-            running.spawn(pass(books.clone(), ctx.clone(), namespace));
+            let superseded = CancellationToken::new();
+            passes.insert(namespace.clone(), superseded.clone());
+            running.spawn(pass(books.clone(), ctx.clone(), namespace, superseded));
         }
         publish(&ctx, CONTROLLER, &queue, running.len());
         if stop.is_cancelled() && running.is_empty() {
@@ -68,9 +74,17 @@ pub async fn start(ctx: Arc<Ctx>, stop: CancellationToken) {
         let due = queue.next_due().filter(|_| running.len() < limit && !stop.is_cancelled());
         tokio::select! {
             () = stop.cancelled(), if !stop.is_cancelled() => {}
+            Some(key) = rules.next(), if !stop.is_cancelled() => {
+                let namespace = key.namespace.unwrap_or_default();
+                if let Some(superseded) = passes.get(&namespace) {
+                    superseded.cancel();
+                }
+                queue.trigger(namespace, Instant::now());
+            }
             Some(key) = changes.next(), if !stop.is_cancelled() => queue.trigger(key.name, Instant::now()),
             Some(ended) = running.join_next() => {
                 if let Ok((namespace, result)) = ended {
+                    passes.remove(&namespace);
                     settle(&ctx, &mut queue, &namespace, result);
                 }
             }
@@ -79,10 +93,9 @@ pub async fn start(ctx: Arc<Ctx>, stop: CancellationToken) {
     }
 }
 
-/// Namespaces whose Markets, book, pods that follow it, or token changed.
+/// Namespaces that changed, or whose book, pods that follow it, or token changed.
 fn changes(cache: &Cache) -> impl Stream<Item = Key> + Send + 'static {
     let of = |namespace: Option<String>| namespace.map(|it| Key::new(&it)).into_iter().collect::<Vec<_>>();
-    let markets = cache.on::<Market, Namespace>(move |market| of(market.namespace()));
     let namespaces = cache.on_child::<Namespace>(ChildKind::Namespace, |it| vec![Key::new(&it.name_any())]);
     let books = cache.on_child::<Namespace>(ChildKind::ConfigMap, move |it| {
         of(it.namespace().filter(|_| it.metadata.name.as_deref() == Some(NAME)))
@@ -91,13 +104,18 @@ fn changes(cache: &Cache) -> impl Stream<Item = Key> + Send + 'static {
         of(it.namespace().filter(|_| it.labels().contains_key(labels::MARKET_BOOK)))
     });
     let tokens = cache.on_secret::<Namespace>(move |secret| of(secret.namespace()));
-    futures::stream::select_all([markets.boxed(), namespaces.boxed(), books.boxed(), pods.boxed(), tokens.boxed()])
+    futures::stream::select_all([namespaces.boxed(), books.boxed(), pods.boxed(), tokens.boxed()])
 }
 
-async fn pass(books: Arc<Books>, ctx: Arc<Ctx>, namespace: String) -> (String, Result<Outcome, Fault>) {
+async fn pass(
+    books: Arc<Books>,
+    ctx: Arc<Ctx>,
+    namespace: String,
+    superseded: CancellationToken,
+) -> (String, Result<Outcome, Fault>) {
     let timer = ctx.metrics.reconcile_duration.with_label_values(&[CONTROLLER]).start_timer();
     let span = tracing::info_span!("reconcile", controller = CONTROLLER, object = %namespace);
-    let work = guarded(async { books.reconcile(&ctx, &namespace).await }).instrument(span);
+    let work = guarded(async { books.reconcile(&ctx, &namespace, &superseded).await }).instrument(span);
     let result = match tokio::time::timeout(DEADLINE, work).await {
         Ok(result) => result,
         Err(_) => Err(Fault::new(Category::Timeout, "the work on a market book took too long; it is tried again")),
@@ -106,7 +124,7 @@ async fn pass(books: Arc<Books>, ctx: Arc<Ctx>, namespace: String) -> (String, R
     if let Err(fault) = &result
         && !fault.category.is_quiet()
     {
-        let told = guarded(async { tell(&ctx, &namespace, fault).await });
+        let told = guarded(async { tell(&ctx, &namespace, fault, &superseded).await });
         match tokio::time::timeout(DEADLINE, told).await {
             Ok(Err(error)) if !error.category.is_quiet() => {
                 let error = error.chain();
