@@ -335,6 +335,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     calls(&world).await;
     books_are_pushed(&world).await;
     a_namespace_made_again_goes_on_above(&world).await;
+    a_fault_is_told_once(&world).await;
 
     // Everything together rests.
     let before = quiet(&world).await;
@@ -620,4 +621,64 @@ async fn a_namespace_made_again_goes_on_above(world: &World) {
         world.server.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).await.unwrap();
     }
     assert!(numbers[1] > numbers[0], "{numbers:?}");
+}
+
+/// A book that cannot be published is a condition and one event on the Market, and stands in `/debug/state`.
+async fn a_fault_is_told_once(world: &World) {
+    let name = "acme-qa";
+    let namespace = |labels: Value| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}).to_string()
+    };
+    world.server.apply(&namespace(json!({}))).await.unwrap();
+    let foreign =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "market-book", "namespace": name}});
+    world.server.apply(&foreign.to_string()).await.unwrap();
+    let market = json!({
+        "apiVersion": "paddock.bet/v1alpha1", "kind": "Market", "metadata": {"name": "results", "namespace": name},
+        "spec": {
+            "sport": "soccer", "marketType": "match-result",
+            "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}},
+            "limits": [{
+                "currency": "EUR", "minStake": "0.10", "maxStake": "500.00", "maxPayout": "10000.00", "liability": "50000.00"
+            }]
+        }
+    });
+    world.server.apply(&market.to_string()).await.unwrap();
+    let api: Api<Market> = Api::namespaced(world.client.clone(), name);
+    let becomes = async |wanted: &str| {
+        let poll = async {
+            while reason(&json!(api.get("results").await.unwrap().status), "Ready") != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never {wanted}"));
+    };
+    becomes("NotAnEnvironment").await;
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "qa"
+    });
+    world.server.apply(&namespace(labels)).await.unwrap();
+    becomes("NotOurs").await;
+    let faults = || {
+        let states = world.ctx.states.snapshot();
+        states.get("market").map_or(0, |state| state.last_faults.iter().filter(|fault| fault.object == name).count())
+    };
+    let again = async {
+        while faults() < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("it is tried again");
+    let events = world.server.kubectl(&["get", "events.events.k8s.io", "-n", name, "-o", "json"]).await.unwrap();
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let told: Vec<&Value> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["regarding"]["kind"] == "Market" && event["series"].is_null())
+        .map(|event| &event["reason"])
+        .collect();
+    assert_eq!(told.len(), 2, "{events:#}");
+    assert!(told.contains(&&json!("NotAnEnvironment")) && told.contains(&&json!("NotOurs")), "{told:?}");
+    world.server.kubectl(&["delete", "namespace", name, "--wait=false"]).await.unwrap();
 }

@@ -58,10 +58,8 @@ impl Observer {
         let mut replaced = Vec::new();
         let namespaces = self.of("Namespace", tenant);
         // Market books are numbered from the second in which their namespace was made.
-        let born: BTreeMap<String, i64> = namespaces
-            .iter()
-            .filter_map(|it| Some((it.name_any(), it.creation_timestamp()?.0.as_second())))
-            .collect();
+        let born: BTreeMap<String, i64> =
+            namespaces.iter().filter_map(|it| Some((it.name_any(), it.creation_timestamp()?.0.as_second()))).collect();
         for (kind, _) in &self.0 {
             for object in self.of(kind, tenant) {
                 let name = object.name_any();

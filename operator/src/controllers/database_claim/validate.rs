@@ -14,7 +14,8 @@ use std::time::Duration;
 /// How often a claim looks for room on a full server.
 const ROOM: Duration = Duration::from_mins(1);
 
-/// Most claims of an environment: servers are shared.
+/// Most claims of an environment: servers are shared. No matter for its ResourceQuota: one on a custom kind lets the apiserver refuse every
+/// object until the quota's controller has learnt of the kind and counted anew, which takes minutes.
 const CLAIMS: usize = 12;
 
 /// Why a claim cannot be carried out: a condition reason and a message that says what to do.
@@ -69,7 +70,9 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
             again: Some(ROOM),
             ..Problem::of_spec(
                 "TooManyClaims",
-                format!("the environment has {CLAIMS} other claims, and may have no more: delete one, or do without this one"),
+                format!(
+                    "the environment has {CLAIMS} other claims, and may have no more: delete one, or do without this one"
+                ),
             )
         });
     }

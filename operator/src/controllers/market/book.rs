@@ -4,11 +4,12 @@ use super::build::{self, Published};
 use super::push::{Answer, Follower, Pusher};
 use super::status::{Progress, faulty, news, outside, status};
 use super::validate::{Compiled, compiled};
-use crate::controllers::{Category, Ctx, Fault, Outcome};
 use crate::controllers::tenant::secret::{CONTROL, TOKEN};
+use crate::controllers::{Category, Ctx, Fault, Outcome};
 use crate::kube::cache::is_ours;
 use crate::kube::{Cache, ChildKind, apply, secret, write_status};
 use futures::StreamExt as _;
+use kube::api::DynamicObject;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{Market, MarketStatus};
 use secrecy::SecretString;
@@ -76,6 +77,9 @@ impl Books {
         let markets = ctx.cache.list_in::<Market>(namespace);
         let Some(environment) = environment(&ctx.cache, namespace) else {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+            if ctx.cache.child(ChildKind::Namespace, None, namespace).is_some_and(|it| ends(&it)) {
+                return Ok(Outcome::Done);
+            }
             write_all(ctx, &markets, superseded, outside).await?;
             return Ok(Outcome::Done);
         };
@@ -185,7 +189,9 @@ impl Books {
                 }
                 // It may be a tenant's own component, which must not lead the environment's book. Repeated without a book of ours in
                 // between, or far above all that was published, it is no news of another operator.
-                Answer::Newer(other) if other.saturating_sub(generation) <= LEAP && memory.raised.insert(follower.clone()) => {
+                Answer::Newer(other)
+                    if other.saturating_sub(generation) <= LEAP && memory.raised.insert(follower.clone()) =>
+                {
                     higher = higher.max(Some(other));
                     format!("it has market book {other}")
                 }
@@ -221,7 +227,7 @@ struct Environment {
 /// The environment that a namespace is, if it stays.
 fn environment(cache: &Cache, namespace: &str) -> Option<Environment> {
     let found = cache.child(ChildKind::Namespace, None, namespace)?;
-    if found.metadata.deletion_timestamp.is_some() {
+    if ends(&found) {
         return None;
     }
     let labels = found.metadata.labels.as_ref()?;
@@ -231,6 +237,11 @@ fn environment(cache: &Cache, namespace: &str) -> Option<Environment> {
         name: labels.get(labels::ENVIRONMENT)?.clone(),
         born: born.unwrap_or_default(),
     })
+}
+
+/// Whether a namespace goes, and all Markets with it.
+fn ends(namespace: &DynamicObject) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
 }
 
 /// The token of the environment's control ports, or why there is none to use.
@@ -253,7 +264,9 @@ async fn token(ctx: &Ctx, namespace: &str) -> Result<Result<SecretString, String
         return Ok(Err(why));
     }
     let token = found.data.as_ref().and_then(|data| String::from_utf8(data.get(TOKEN)?.0.clone()).ok());
-    Ok(token.map(|token| token.trim().into()).ok_or_else(|| format!("Secret {CONTROL} of the environment has no token")))
+    Ok(token
+        .map(|token| token.trim().into())
+        .ok_or_else(|| format!("Secret {CONTROL} of the environment has no token")))
 }
 
 /// Puts a fault of a pass onto the Markets of its namespace.

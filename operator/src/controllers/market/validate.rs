@@ -72,9 +72,7 @@ fn without_room(candidates: &mut Vec<Candidate>) -> Vec<String> {
     if candidates.iter().map(size).sum::<usize>() <= ROOM {
         return Vec::new();
     }
-    candidates.sort_by_cached_key(|it| {
-        (it.rule.state == RuleState::Open, it.created_at.clone(), it.rule.name.clone())
-    });
+    candidates.sort_by_cached_key(|it| (it.rule.state == RuleState::Open, it.created_at.clone(), it.rule.name.clone()));
     let mut taken = 0;
     let fits = |candidate: &&Candidate| {
         taken += size(candidate);

@@ -217,7 +217,8 @@ async fn a_new_pod_refuses_a_book_that_is_older_than_the_database_knows() {
         Acceptance { book: BookHolder::new(readiness.gate("market-book", "not loaded")), ..world.acceptance.clone() };
     pod.book.compare_first();
     let end = CancellationToken::new();
-    let announcing = tokio::spawn(pod.clone().announce_books(readiness.gate("generation", "not compared"), end.clone()));
+    let announcing =
+        tokio::spawn(pod.clone().announce_books(readiness.gate("generation", "not compared"), end.clone()));
     let put = async |generation| {
         let json = testing::book(generation).to_json().unwrap();
         loop {

@@ -169,6 +169,7 @@ async fn more_roles_are_no_way_to_more_connections() {
     }
     provisioner(server).ensure(&plan).await.unwrap();
     let prefix = plan.identity.database();
-    let sum = format!("SELECT sum(rolconnlimit)::text FROM pg_roles WHERE starts_with(rolname, '{prefix}_') AND rolcanlogin");
+    let sum =
+        format!("SELECT sum(rolconnlimit)::text FROM pg_roles WHERE starts_with(rolname, '{prefix}_') AND rolcanlogin");
     assert_eq!(value(&mut server.superuser("postgres").await, &sum).await, "20");
 }
