@@ -21,7 +21,7 @@ use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::control_port::{ControlPorts, QUICK, SILENT};
+use support::control_port::{ControlPorts, LIAR, QUICK, SILENT};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
@@ -165,9 +165,13 @@ impl World {
 
     /// A pod that follows the market book and is not ready.
     async fn follower(&self, name: &str, ip: &str, process: &str) {
+        self.follower_in(NAMESPACE, name, ip, process).await;
+    }
+
+    async fn follower_in(&self, namespace: &str, name: &str, ip: &str, process: &str) {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {
+            "metadata": {"name": name, "namespace": namespace, "labels": {
                 "app.kubernetes.io/managed-by": "paddock", "paddock.bet/market-book": "true"
             }},
             "spec": {"schedulerName": "nobody", "containers": [{"name": name, "image": "r.example/p"}]}
@@ -177,8 +181,15 @@ impl World {
             "name": name, "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0, "containerID": process,
             "state": {"running": {}}
         }]}});
-        let pods = self.api(ChildKind::Pod);
+        let pods: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &ChildKind::Pod.api_resource());
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    }
+
+    /// When a namespace was made, in seconds.
+    async fn born(&self, name: &str) -> i64 {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &ChildKind::Namespace.api_resource());
+        api.get(name).await.unwrap().metadata.creation_timestamp.unwrap().0.as_second()
     }
 
     /// Writes so far: applies that changed something, and statuses.
@@ -323,6 +334,8 @@ async fn services_roll_out_scale_suspend_and_rest() {
     markets(&world).await;
     calls(&world).await;
     books_are_pushed(&world).await;
+    a_namespace_made_again_goes_on_above(&world).await;
+    a_fault_is_told_once(&world).await;
 
     // Everything together rests.
     let before = quiet(&world).await;
@@ -440,7 +453,8 @@ async fn markets(world: &World) {
         serde_json::from_str::<Value>(object.data["data"]["book.json"].as_str()?).ok()
     };
     let empty = book().await.expect("an environment without Markets has an empty book");
-    assert_eq!((empty["rules"].as_array().map(Vec::len), &empty["generation"]), (Some(0), &json!(1)));
+    let first = world.born(NAMESPACE).await + 1;
+    assert_eq!((empty["rules"].as_array().map(Vec::len), &empty["generation"]), (Some(0), &json!(first)));
     let market = |name: &str, more: Value| {
         let mut spec = json!({
             "sport": "soccer", "marketType": "match-result",
@@ -452,7 +466,7 @@ async fn markets(world: &World) {
     };
     world.server.apply(&market("results", json!({}))).await.unwrap();
     let status = world.market("results", |status| condition(status, "Ready") == "True").await;
-    assert_eq!(status["book"], json!({"generation": 2, "acknowledged": 2}));
+    assert_eq!(status["book"], json!({"generation": first + 1, "acknowledged": first + 1}));
     world
         .server
         .apply(&market(
@@ -463,7 +477,7 @@ async fn markets(world: &World) {
         .unwrap();
     let status = world.market("strange", |status| condition(status, "Accepted") == "False").await;
     assert_eq!(reason(&status, "Accepted"), "Overlap");
-    assert_eq!(book().await.unwrap()["generation"], json!(2), "a refused rule changes no book");
+    assert_eq!(book().await.unwrap()["generation"], json!(first + 1), "a refused rule changes no book");
     let began = std::time::Instant::now();
     world.server.apply(&market("results", json!({"state": "Suspended"}))).await.unwrap();
     world
@@ -549,7 +563,122 @@ async fn books_are_pushed(world: &World) {
     world.control.hold(json!({"generation": generation + 3, "rules": ["others"]}));
     world.follower("quick", QUICK, "containerd://3").await;
     poll("our rules are in force", &|| world.control.book()["rules"][0]["state"] == "Suspended").await;
-    let status = world.market("results", everywhere).await;
-    assert!(status["book"]["generation"].as_u64() > Some(generation + 3), "{status}");
-    world.server.kubectl(&["delete", "pod", "quick", "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+    let above = |status: &Value| everywhere(status) && status["book"]["generation"].as_u64() > Some(generation + 3);
+    let status = world.market("results", above).await;
+
+    // One that claims books which nobody published leads the environment nowhere: it is waited for, and told again less and less often.
+    let generation = status["book"]["generation"].as_u64().unwrap();
+    for (claim, process) in [(0, "containerd://4"), (u64::MAX, "containerd://5")] {
+        world.control.claim(claim);
+        let before = world.control.claimed();
+        world.follower("liar", LIAR, process).await;
+        poll("the pod claims", &|| world.control.claimed() > before + 4).await;
+        let status = world.market("results", |status| status.to_string().contains("liar: it claims market book")).await;
+        assert_eq!(status["book"]["generation"].as_u64(), Some(generation + 2), "{claim}: {status}");
+    }
+    for pod in ["quick", "liar"] {
+        world.server.kubectl(&["delete", "pod", pod, "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+    }
+    world.market("results", everywhere).await;
+}
+
+/// A namespace that is made again has a higher book than it had, although all that knew its number has gone: databases of its services
+/// refuse lower ones. Pods are told although no Tenant's pass has begun the watch of its Secrets.
+async fn a_namespace_made_again_goes_on_above(world: &World) {
+    let name = "acme-dev";
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "dev"
+    });
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"token": "t"},
+        "metadata": {"name": "paddock-control", "namespace": name, "labels": labels}
+    });
+    let resource = ChildKind::ConfigMap.api_resource();
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), name, &resource);
+    let mut numbers = Vec::new();
+    for process in ["containerd://1", "containerd://2"] {
+        world.server.apply(&namespace.to_string()).await.unwrap();
+        let poll = async {
+            loop {
+                if let Some(object) = api.get_opt("market-book").await.unwrap() {
+                    return object.annotations()["paddock.bet/book-generation"].parse::<u64>().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let number = tokio::time::timeout(PATIENCE, poll).await.expect("an empty book");
+        world.control.hold(Value::Null);
+        world.server.apply(&secret.to_string()).await.unwrap();
+        world.follower_in(name, "quick", QUICK, process).await;
+        let told = async {
+            while world.control.book()["generation"] != json!(number) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("its pod is told");
+        numbers.push(number);
+        world.server.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).await.unwrap();
+    }
+    assert!(numbers[1] > numbers[0], "{numbers:?}");
+}
+
+/// A book that cannot be published is a condition and one event on the Market, and stands in `/debug/state`.
+async fn a_fault_is_told_once(world: &World) {
+    let name = "acme-qa";
+    let namespace = |labels: Value| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}).to_string()
+    };
+    world.server.apply(&namespace(json!({}))).await.unwrap();
+    let foreign =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "market-book", "namespace": name}});
+    world.server.apply(&foreign.to_string()).await.unwrap();
+    let market = json!({
+        "apiVersion": "paddock.bet/v1alpha1", "kind": "Market", "metadata": {"name": "results", "namespace": name},
+        "spec": {
+            "sport": "soccer", "marketType": "match-result",
+            "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}},
+            "limits": [{
+                "currency": "EUR", "minStake": "0.10", "maxStake": "500.00", "maxPayout": "10000.00", "liability": "50000.00"
+            }]
+        }
+    });
+    world.server.apply(&market.to_string()).await.unwrap();
+    let api: Api<Market> = Api::namespaced(world.client.clone(), name);
+    let becomes = async |wanted: &str| {
+        let poll = async {
+            while reason(&json!(api.get("results").await.unwrap().status), "Ready") != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never {wanted}"));
+    };
+    becomes("NotAnEnvironment").await;
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "qa"
+    });
+    world.server.apply(&namespace(labels)).await.unwrap();
+    becomes("NotOurs").await;
+    let faults = || {
+        let states = world.ctx.states.snapshot();
+        states.get("market").map_or(0, |state| state.last_faults.iter().filter(|fault| fault.object == name).count())
+    };
+    let again = async {
+        while faults() < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("it is tried again");
+    let events = world.server.kubectl(&["get", "events.events.k8s.io", "-n", name, "-o", "json"]).await.unwrap();
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let told: Vec<&Value> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["regarding"]["kind"] == "Market" && event["series"].is_null())
+        .map(|event| &event["reason"])
+        .collect();
+    assert_eq!(told.len(), 2, "{events:#}");
+    assert!(told.contains(&&json!("NotAnEnvironment")) && told.contains(&&json!("NotOurs")), "{told:?}");
+    world.server.kubectl(&["delete", "namespace", name, "--wait=false"]).await.unwrap();
 }

@@ -15,7 +15,6 @@ use crate::kube::cache::is_ours;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::DynamicObject;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, Environment, Owner, Tenant};
@@ -242,21 +241,15 @@ fn secret_fault(pass: &mut Applied<'_>, concern: Concern, fault: Fault) {
     }
 }
 
-/// A Secret of ours, from the cache once it is filled, else by one request: deciding that there is none makes a new one.
+/// A Secret of ours.
 async fn live_secret(ctx: &Ctx, identity: &Identity, name: &str) -> Result<Option<Arc<Secret>>, Fault> {
     let namespace = identity.namespace();
-    if let Some(live) = ctx.cache.secret(&namespace, name) {
-        return Ok(Some(live));
-    }
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
-    let doing = format!("reading Secret {namespace}/{name}");
-    let live = api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?;
-    match live {
+    match crate::kube::secret(ctx, &namespace, name).await? {
         Some(live) if !is_ours(&live.metadata) => Err(Fault::new(
             Category::NotOurs,
             format!("Secret {namespace}/{name} exists and was not made by the operator: delete or rename it"),
         )),
-        live => Ok(live.map(Arc::new)),
+        live => Ok(live),
     }
 }
 
