@@ -19,6 +19,7 @@ mod error;
 pub mod forward;
 mod gateway;
 pub mod image;
+mod kernel;
 mod machine;
 mod mounts;
 mod network;

@@ -11,6 +11,7 @@ use nix::unistd::Uid;
 use crate::{
     command::Run,
     error::{Error, Result},
+    kernel,
     progress::Progress,
 };
 
@@ -18,16 +19,19 @@ use crate::{
 enum Shown {
     Command(&'static str),
     File(&'static str),
+    /// A command that only kernels with modules need: those call it by themselves, too.
+    OfModules(&'static str),
 }
 
 /// The Debian packages that the cluster needs, and what shows that they are there.
-const PACKAGES: [(&str, Shown); 13] = [
+const PACKAGES: [(&str, Shown); 14] = [
     ("runc", Shown::Command("runc")),
     ("containernetworking-plugins", Shown::File("/usr/lib/cni/bridge")),
     ("nftables", Shown::Command("nft")),
     ("conntrack", Shown::Command("conntrack")),
     ("iproute2", Shown::Command("ip")),
     ("procps", Shown::Command("sysctl")),
+    ("kmod", Shown::OfModules("modprobe")),
     ("util-linux", Shown::Command("nsenter")),
     ("socat", Shown::Command("socat")),
     ("ethtool", Shown::Command("ethtool")),
@@ -113,6 +117,7 @@ fn is_there(shown: &Shown) -> bool {
     match shown {
         Shown::Command(name) => find(name).is_some(),
         Shown::File(path) => Path::new(path).exists(),
+        Shown::OfModules(name) => !kernel::takes_modules() || find(name).is_some(),
     }
 }
 
