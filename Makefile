@@ -27,7 +27,7 @@ test: build lint test-local test-cluster ## everything that must hold; what .ci/
 
 .PHONY: build
 build: ## every library, binary and test, once
-	@e2e/demo/preflight.sh
+	@e2e/demo/preflight.sh tests
 	@$(CARGO) build --workspace --all-targets
 
 .PHONY: lint

@@ -103,6 +103,7 @@ impl Cluster {
     /// Takes a cluster away, in whatever state it is. Says whether there was anything.
     pub async fn down(name: &str, progress: Progress) -> Result<bool> {
         let paths = Paths::new(name)?;
+        machine::check_root()?;
         if !anything_left(&paths)? {
             return Ok(false);
         }
