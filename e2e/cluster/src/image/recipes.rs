@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Archive, ImageConfig, Layer, LayerFile,
     archive::{recall, remember, write},
-    libraries::libraries_with,
+    libraries::{check_base, libraries_with},
 };
 use crate::{
     command::Run,
@@ -75,10 +75,16 @@ pub async fn build(recipe: Recipe) -> Result<Archive> {
         Recipe::EnvoyGateway => envoy_gateway().await,
         Recipe::Postgresql => postgresql().await,
         Recipe::Kafka => kafka().await,
-        Recipe::Operator => program("operator", &target("paddock-operator")?, "/paddock-operator", Vec::new()).await,
+        Recipe::Operator => {
+            let binary = target("paddock-operator")?;
+            check_base(&binary)?;
+            program("operator", &binary, "/paddock-operator", Vec::new()).await
+        }
         Recipe::Platform => {
             let links = COMPONENTS.iter().map(|name| (format!("/paddock-{name}"), "/paddock".to_owned())).collect();
-            program("platform", &target("paddock")?, "/paddock", links).await
+            let binary = target("paddock")?;
+            check_base(&binary)?;
+            program("platform", &binary, "/paddock", links).await
         }
     }
 }
