@@ -29,6 +29,7 @@ mod process;
 mod progress;
 pub mod provision;
 pub mod tools;
+mod tunables;
 
 use std::path::PathBuf;
 
