@@ -136,7 +136,10 @@ async fn prices_and_bet_stop(brand: &Brand, bettor: &Bettor, found: &play::Found
             {
                 let answer = play::bet(bettor, "0.50", &found.selection).await?;
                 if text(&answer, "/status") != "accepted" {
-                    say("feed's bet stop", format!("a bet is refused ({})", play::code(&answer)));
+                    let code = play::code(&answer);
+                    // Suspended, or over by the time the bet arrives; anything else is no bet stop.
+                    anyhow::ensure!(matches!(code.as_str(), "market-suspended" | "market-closed"), "{answer}");
+                    say("feed's bet stop", format!("a bet is refused ({code})"));
                     return Ok(());
                 }
             }
