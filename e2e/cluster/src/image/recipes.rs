@@ -20,6 +20,7 @@ use crate::{
     error::{Doing as _, Error, Result},
     machine::find,
     paths,
+    process::temporary_folder,
     progress::Progress,
     tools::{self, Set},
 };
@@ -320,10 +321,7 @@ fn images() -> Result<PathBuf> {
 fn work_folder() -> Result<tempfile::TempDir> {
     let folder = images()?;
     fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
-    tempfile::Builder::new()
-        .prefix(".work-")
-        .tempdir_in(&folder)
-        .doing(|| format!("create a folder in {}", folder.display()))
+    temporary_folder(&folder, ".work-")
 }
 
 /// A binary of this workspace: beside the running one, or in `target/debug` of the working folder.
