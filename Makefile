@@ -3,7 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-BIN := target/debug
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+# What `up` keeps of itself: enough to take the demo's cluster away without building anything.
+KEPT := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/paddock/clusters/demo/bin
 
 .PHONY: help
 help: ## this list
@@ -18,9 +20,8 @@ demo: ## a real Kubernetes on this machine, two brands, one bet (root, Linux); s
 
 .PHONY: demo-down
 demo-down: ## ends the demo's cluster and leaves nothing behind
-	@e2e/demo/preflight.sh
-	@$(CARGO) build --workspace
-	@$(BIN)/paddock-cluster down --name demo
+	@for folder in $(BIN) $(KEPT); do [ ! -x "$$folder/paddock-cluster" ] || exec "$$folder/paddock-cluster" down --name demo; done; \
+	  e2e/demo/preflight.sh; $(CARGO) build --workspace; exec $(BIN)/paddock-cluster down --name demo
 
 .PHONY: test
 test: build lint test-local test-cluster ## everything that must hold; what .ci/run runs
