@@ -43,7 +43,7 @@ test-local: build ## tests that need no cluster: pure ones, real PostgreSQL, rea
 	@$(CARGO) test --workspace --exclude paddock-e2e
 
 .PHONY: test-cluster
-test-cluster: build ## the end-to-end tests on a real cluster of their own
+test-cluster: ## the end-to-end tests on a real cluster of their own
 	@e2e/tests/run.sh
 
 .PHONY: soak
