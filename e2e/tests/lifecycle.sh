@@ -19,7 +19,7 @@ crash_and_recover() {
     kill -KILL "$(grep -o '"pid":[0-9]*' "$record" | cut -d : -f 2)"
   done
   [ -n "$(processes)" ] || { echo "lifecycle: no container has survived its manager: nothing is there to clear away" >&2; return 1; }
-  said=$("$bin/paddock-cluster" up --name "$name" 2>&1 >/dev/null | tee -a /dev/stderr) || return 1
+  said=$("$bin/paddock-cluster" up --name "$name" 2>&1 >/dev/null | tee >(cat >&2)) || return 1
   grep -q 'clear away what an earlier run left' <<<"$said" || { echo "lifecycle: \`up\` took a dead cluster for a living one" >&2; return 1; }
 }
 
