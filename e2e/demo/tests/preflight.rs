@@ -60,7 +60,7 @@ fn what_is_missing_or_too_old_is_said_in_one_line_with_a_remedy() {
         (("cargo", "echo cargo 1.63.0"), "rustup update stable"),
         (("cargo", "echo no toolchain >&2; exit 1"), "rustup toolchain install stable"),
         (("go", ""), "install Go 1."),
-        (("go", "echo go1.19.8; echo"), "install Go 1."),
+        (("go", "echo go1.19.8; echo"), "before the old one in PATH"),
         (("go", "echo go1.24.1; echo local"), "export GOTOOLCHAIN=auto"),
         (("jlink", ""), "openjdk-17-jdk-headless"),
         (("jlink", "echo 11.0.1"), "openjdk-17-jdk-headless"),
