@@ -322,6 +322,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     claims_and_migrations(&world).await;
     markets(&world).await;
     calls(&world).await;
+    made_by_hand(&world).await;
     books_are_pushed(&world).await;
 
     // Everything together rests.
@@ -349,17 +350,16 @@ async fn quiet(world: &World) -> u64 {
     tokio::time::timeout(PATIENCE, watch).await.expect("it comes to rest")
 }
 
-/// Components of a Release get tokens for those that they call; what a tenant makes by hand gets none.
-async fn calls(world: &World) {
-    let calls = json!({"calls": ["calculations", "account"]});
-    world.service("settlement", calls.clone()).await;
-    let status = world.until("settlement", "refused", |status| condition(status, "Stalled") == "True").await;
-    assert_eq!(reason(&status, "Ready"), "InvalidSpec");
-    assert!(status.to_string().contains("components of a Release"), "{status}");
-    let made = json!({
+/// Labels of what the Tenant makes for the environment's Release.
+fn of_release() -> Value {
+    json!({
         "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
-    });
-    world.labelled("settlement", made, calls).await;
+    })
+}
+
+/// Components of a Release get tokens for those that they call.
+async fn calls(world: &World) {
+    world.labelled("settlement", of_release(), json!({"calls": ["calculations", "account"]})).await;
     let status = world.settled("settlement").await;
     let name = format!("settlement-{}", status["revision"].as_str().unwrap());
     let deployment = world.api(ChildKind::Deployment).get(&name).await.unwrap();
@@ -372,6 +372,59 @@ async fn calls(world: &World) {
         .map(|source| source["serviceAccountToken"]["audience"].as_str().unwrap())
         .collect();
     assert_eq!(audiences, ["account", "calculations"]);
+}
+
+/// What somebody makes by hand in an environment gets no token, no route, no control port, no market book, no login of what the
+/// Release's components have, and no Secret of the environment by the name of a binding.
+async fn made_by_hand(world: &World) {
+    let control = json!([{"name": "http", "port": 8080}, {"name": "control", "port": 9091}]);
+    for (name, more, field) in [
+        ("caller", json!({"calls": ["account"]}), "spec.calls"),
+        ("door", json!({"route": {"path": "/"}}), "spec.route"),
+        ("drainer", json!({"ports": control}), "spec.ports"),
+        ("bookie", json!({"marketBook": true}), "spec.marketBook"),
+    ] {
+        world.service(name, more).await;
+        let status = world.until(name, "refused", |status| condition(status, "Stalled") == "True").await;
+        assert_eq!(reason(&status, "Ready"), "InvalidSpec");
+        assert!(status.to_string().contains(&format!("{field}: only components of a Release")), "{status}");
+    }
+
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let needs = |claim: &str| json!({"needs": [{"name": "db", "engine": "PostgreSQL", "claim": claim}]});
+    world.labelled("ledger", of_release(), needs("ledger-db")).await;
+    world.until("ledger", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    world.service("spy", needs("ledger-db")).await;
+    let status = world.until("spy", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert!(status.to_string().contains("claim ledger-db belongs to components of a Release"), "{status}");
+    let roles = claims.get("ledger-db").await.unwrap().spec.roles;
+    assert_eq!(roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>(), ["ledger"]);
+
+    // A binding that would be called like the Secret of the control ports.
+    world.service("control", needs("paddock")).await;
+    world.until("control", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    bound(&claims, "paddock").await;
+    let status = world
+        .until("control", "told", |status| status.to_string().contains("binding Secret paddock-control is not there"))
+        .await;
+    assert_eq!(reason(&status, "ClaimsBound"), "WaitingForClaims");
+
+    let deployments = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
+    for name in ["caller", "door", "drainer", "bookie", "ledger", "spy", "control"] {
+        let started = deployments.items.iter().any(|it| it.name_any().starts_with(&format!("{name}-")));
+        assert!(!started, "{name} runs");
+        world.server.kubectl(&["delete", "bsvc", name, "-n", NAMESPACE]).await.unwrap();
+    }
+}
+
+/// What the DatabaseClaim controller says of a claim that it bound as it is.
+async fn bound(claims: &Api<DatabaseClaim>, name: &str) {
+    let generation = claims.get(name).await.unwrap().metadata.generation;
+    let bound = json!({"status": {"observedGeneration": generation, "conditions": [{
+        "type": "Bound", "status": "True", "reason": "Bound", "message": "", "observedGeneration": generation,
+        "lastTransitionTime": "2026-01-01T00:00:00Z"
+    }]}});
+    claims.patch_status(name, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
 }
 
 async fn claims_and_migrations(world: &World) {
@@ -409,10 +462,7 @@ async fn claims_and_migrations(world: &World) {
             });
             world.server.apply(&object.to_string()).await.unwrap();
         }
-        let bound = json!({"status": {"conditions": [{
-            "type": "Bound", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
-        }]}});
-        claims.patch_status(claim, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
+        bound(&claims, claim).await;
     }
     assert_eq!(claims.get("bus").await.unwrap().metadata.generation, bus.metadata.generation, "{before:?}");
     world.settled("gateway").await;

@@ -217,6 +217,7 @@ async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> R
                 ),
             ));
         }
+        check_origin(service, &live)?;
         if live.metadata.deletion_timestamp.is_some() {
             return Err(Fault::new(
                 Category::Terminating,
@@ -239,6 +240,24 @@ async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> R
         ))
         .with_source(error)),
         Err(error) => Err(Fault::of_request(&format!("applying DatabaseClaim {}/{name}", service.namespace), error)),
+    }
+}
+
+/// Data of the Release's components is not for services that people made by hand, nor the other way round.
+fn check_origin(service: &Service, claim: &DynamicObject) -> Result<(), Fault> {
+    let name = claim.metadata.name.as_deref().unwrap_or_default();
+    let origin = claim.metadata.labels.as_ref().and_then(|labels| labels.get(labels::ORIGIN)).map(String::as_str);
+    match (service.of_release, origin) {
+        (true, Some(labels::ORIGIN_HAND)) => Err(Fault::new(
+            Category::NotOurs,
+            format!(
+                "DatabaseClaim {name} was made for a service that somebody made by hand: name another claim in needs, or delete it"
+            ),
+        )),
+        (false, origin) if origin != Some(labels::ORIGIN_HAND) => Err(Fault::invalid_spec(format!(
+            "spec.needs: claim {name} belongs to components of a Release; name another: a service made by hand has claims of its own"
+        ))),
+        _ => Ok(()),
     }
 }
 

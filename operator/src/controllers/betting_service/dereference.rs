@@ -10,6 +10,7 @@ use super::validate::EnvironmentFacts;
 use crate::fault::Fault;
 use crate::kube::{Cache, ChildKind};
 use crate::rollout::revision::claim_name;
+use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Tenant};
@@ -65,7 +66,9 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
             secrets.push(binding_secret(&claim, MIGRATE));
         }
         for secret in secrets {
-            let exists = assumed || cache.secret(namespace.unwrap_or_default(), &secret).is_some();
+            // Names of two claims and roles can meet in one: the Secret must be this claim's.
+            let live = cache.secret(namespace.unwrap_or_default(), &secret);
+            let exists = assumed || live.is_some_and(|it| it.labels().get(labels::CLAIM) == Some(&claim));
             found.bindings.insert(secret, exists);
         }
     }

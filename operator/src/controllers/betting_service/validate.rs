@@ -6,7 +6,7 @@ use crate::rollout::rolling::Bounds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use paddock_crds::v1alpha1::{
-    Access, BettingService, BettingServiceSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
+    Access, BettingService, BettingServiceSpec, ComponentSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
 };
 use paddock_crds::{duration, labels};
 use std::collections::BTreeMap;
@@ -76,6 +76,8 @@ pub struct Service {
     pub owner: OwnerReference,
     /// Its spec.
     pub spec: BettingServiceSpec,
+    /// Whether it is a component of the environment's Release; else somebody made it by hand.
+    pub of_release: bool,
     /// What pods learn of their environment.
     pub values: EnvironmentValues,
     /// Needs, by name.
@@ -120,12 +122,9 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
              remove them or run the service in an environment's namespace"
         )));
     }
-    // The called service knows its caller by name: a tenant's own service could take the name of a component that the
-    // environment does not run.
-    if !spec.calls.is_empty() && !facts.as_ref().is_some_and(|facts| of_release(object, &facts.values)) {
-        return Err(Fault::invalid_spec(
-            "spec.calls: only components of a Release call others; remove it, or bring the service with the environment's Release",
-        ));
+    let of_release = facts.as_ref().is_some_and(|facts| of_release(object, &facts.values));
+    if !outside && !of_release {
+        made_by_hand(spec)?;
     }
     if facts.as_ref().is_some_and(|facts| facts.class == EnvironmentClass::Production)
         && !spec.image.contains("@sha256:")
@@ -176,6 +175,7 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
         namespace,
         owner,
         spec: object.spec.clone(),
+        of_release,
         values,
         needs,
         migration,
@@ -193,6 +193,31 @@ fn of_release(object: &BettingService, environment: &EnvironmentValues) -> bool 
     label(labels::MANAGED_BY) == Some(labels::MANAGED_BY_PADDOCK)
         && label(labels::TENANT) == Some(&environment.tenant)
         && label(labels::ENVIRONMENT) == Some(&environment.environment)
+}
+
+/// What only components of a Release may have: a service that people of the tenant made reaches neither the world nor the operator.
+fn made_by_hand(spec: &ComponentSpec) -> Result<(), Fault> {
+    let refuse = |field: &str, what: &str| {
+        Err(Fault::invalid_spec(format!(
+            "spec.{field}: only components of a Release {what}; remove it, or bring the service with the environment's Release"
+        )))
+    };
+    // The called service knows its caller by name: a tenant's own service could take the name of a component that the
+    // environment does not run.
+    if !spec.calls.is_empty() {
+        return refuse("calls", "call others");
+    }
+    if spec.route.is_some() {
+        return refuse("route", "are reached through the Gateway");
+    }
+    // Its token is the environment's, and opens the control port of every component.
+    if spec.ports.iter().any(|port| port.name == "control") {
+        return refuse("ports", "have a port named control");
+    }
+    if spec.market_book {
+        return refuse("marketBook", "get the market book");
+    }
+    Ok(())
 }
 
 fn ports(object: &BettingService) -> Result<(), Fault> {
@@ -294,7 +319,6 @@ mod tests {
                 json!({"needs": [{"name": "a", "engine": "Kafka", "claim": "x"}, {"name": "b", "engine": "Kafka", "claim": "x"}]}),
                 ["the claim x", "join them"],
             ),
-            (json!({"calls": ["account"]}), ["spec.calls", "components of a Release"]),
             (json!({"drain": {"period": "9999h"}}), ["spec.drain.period", "write for example"]),
             (
                 json!({"migrations": {"need": "db", "expand": {"command": ["m"]}}}),
@@ -307,18 +331,32 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_tenant_would_prune_calls_others() {
-        for (managed_by, tenant, environment, calls) in [
-            ("paddock", "acme", "prod", true),
-            ("somebody", "acme", "prod", false),
-            ("paddock", "other", "prod", false),
-            ("paddock", "acme", "test", false),
+    fn only_what_the_tenant_would_prune_has_what_a_release_has() {
+        let ports = json!([{"name": "http", "port": 8080}]);
+        let control = json!([{"name": "http", "port": 8080}, {"name": "control", "port": 9091}]);
+        for (field, more) in [
+            ("calls", json!({"ports": ports, "calls": ["account"]})),
+            ("route", json!({"ports": ports, "route": {"path": "/"}})),
+            ("ports", json!({"ports": control})),
+            ("marketBook", json!({"ports": ports, "marketBook": true})),
         ] {
-            let mut object = betting_service(json!({"calls": ["account"]}));
-            let labels =
-                [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
-            object.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-            assert_eq!(validate(&object, facts()).is_ok(), calls, "{labels:?}");
+            for (managed_by, tenant, environment, may) in [
+                ("paddock", "acme", "prod", true),
+                ("somebody", "acme", "prod", false),
+                ("paddock", "other", "prod", false),
+                ("paddock", "acme", "test", false),
+            ] {
+                let mut object = betting_service(more.clone());
+                let labels =
+                    [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
+                object.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+                match validate(&object, facts()) {
+                    Ok(service) => assert!(may && service.of_release, "{field} {labels:?}"),
+                    Err(fault) => {
+                        assert!(!may && fault.message.starts_with(&format!("spec.{field}: only components")), "{fault}");
+                    }
+                }
+            }
         }
     }
 

@@ -71,11 +71,17 @@ fn claim(service: &Service, bound: &BoundNeed) -> DynamicObject {
                 (labels::TENANT.into(), service.values.tenant.clone()),
                 (labels::ENVIRONMENT.into(), service.values.environment.clone()),
                 (labels::CLAIM.into(), bound.claim.clone()),
+                (labels::ORIGIN.into(), origin(service).into()),
             ])),
             ..ObjectMeta::default()
         },
         data: json!({"spec": spec}),
     }
+}
+
+/// Who may have a login of the service's claims.
+pub fn origin(service: &Service) -> &'static str {
+    if service.of_release { labels::ORIGIN_RELEASE } else { labels::ORIGIN_HAND }
 }
 
 fn sorted(mut named: Vec<Value>) -> Vec<Value> {

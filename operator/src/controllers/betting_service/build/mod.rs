@@ -90,7 +90,12 @@ pub(crate) mod fixtures {
         merge(&mut spec, more);
         serde_json::from_value(json!({
             "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
-            "metadata": {"name": "odds", "namespace": "acme-prod", "uid": "u-odds", "generation": 3},
+            "metadata": {
+                "name": "odds", "namespace": "acme-prod", "uid": "u-odds", "generation": 3,
+                "labels": {
+                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+                },
+            },
             "spec": spec
         }))
         .expect("a service of the right shape")
