@@ -323,6 +323,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     markets(&world).await;
     calls(&world).await;
     made_by_hand(&world).await;
+    names_of_the_environment(&world).await;
     books_are_pushed(&world).await;
 
     // Everything together rests.
@@ -415,6 +416,28 @@ async fn made_by_hand(world: &World) {
         assert!(!started, "{name} runs");
         world.server.kubectl(&["delete", "bsvc", name, "-n", NAMESPACE]).await.unwrap();
     }
+}
+
+/// Services whose names are those of instances of the environment's own objects leave these alone.
+async fn names_of_the_environment(world: &World) {
+    let mut labels = of_release();
+    labels["app.kubernetes.io/name"] = json!("environment.paddock.bet");
+    labels["app.kubernetes.io/instance"] = json!(NAMESPACE);
+    let issuer = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"issuer": "i"},
+        "metadata": {"name": "token-issuer", "namespace": NAMESPACE, "labels": labels}
+    });
+    world.server.apply(&issuer.to_string()).await.unwrap();
+    let uids = async || {
+        let all = world.api(ChildKind::ConfigMap);
+        [all.get("token-issuer").await.unwrap().uid(), all.get("market-book").await.unwrap().uid()]
+    };
+    let before = uids().await;
+    for name in [NAMESPACE, "market-book"] {
+        world.service(name, json!({})).await;
+        world.settled(name).await;
+    }
+    assert_eq!(uids().await, before);
 }
 
 /// What the DatabaseClaim controller says of a claim that it bound as it is.

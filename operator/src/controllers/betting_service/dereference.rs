@@ -42,7 +42,7 @@ pub struct Found {
 pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Fault> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref();
-    let children = |kind| cache.children(kind, namespace, &selector(name));
+    let children = |kind| cache.children(kind, namespace, &selector(name, &object.spec.component));
     let spec = &object.spec.spec;
     // A process that just began lists the Secrets of a namespace when it has looked at its Tenant. Until then what was told holds.
     let listed = cache.secrets_ready(namespace.unwrap_or_default());
