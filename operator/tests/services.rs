@@ -500,6 +500,34 @@ async fn claims_and_migrations(world: &World) {
     let ended = jobs.items[0].data["status"]["completionTime"].as_str().unwrap().to_owned();
     assert!(ended.parse::<k8s_openapi::jiff::Timestamp>().unwrap() <= started.0, "{ended} {started:?}");
 
+    // A claim that cannot be applied holds up the new revision; so does one that is not bound yet as it is wanted now.
+    let gateway = |version: &str, topics: Value| {
+        world.service(
+            "gateway",
+            json!({
+                "version": version, "config": {"VERSION": version},
+                "needs": [{"name": "bus", "engine": "Kafka", "claim": "bus", "topics": topics}]
+            }),
+        )
+    };
+    gateway("2.0", json!({"write": [{"name": "ledger", "partitions": 3}], "read": []})).await;
+    let status = world.until("gateway", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!((reason(&status, "Stalled"), reason(&status, "ClaimsBound")), ("InvalidSpec".into(), "WaitingForClaims".into()));
+    assert_eq!((condition(&status, "Ready"), &status["stableVersion"]), ("True".into(), &json!("1.0")));
+    gateway("3.0", json!({"write": [], "read": ["ledger", "offer"]})).await;
+    let status =
+        world.until("gateway", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    assert!(status.to_string().contains("not bound yet as it is wanted now"), "{status}");
+    quiet(world).await;
+    let gateways = async || {
+        let all = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
+        all.items.iter().filter(|it| it.name_any().starts_with("gateway-")).count()
+    };
+    assert_eq!(gateways().await, 1, "no other revision has begun");
+    bound(&claims, "bus").await;
+    world.until("gateway", "on version 3", |status| status["stableVersion"] == "3.0").await;
+    world.settled("gateway").await;
+
     // The record outlives the Job: it is not run again.
     world.server.kubectl(&["delete", "job", &name, "-n", NAMESPACE, "--wait=true"]).await.unwrap();
     quiet(world).await;

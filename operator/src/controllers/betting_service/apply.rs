@@ -1,14 +1,16 @@
 //! Writes: makes the cluster what the plan says, in an order in which a crash after any write is harmless.
 
-use super::build::claims::{claims, concern};
+mod claims;
+
+pub use claims::apply_claims;
+
 use super::build::revision::Record;
 use super::build::{front, migration, revision_name};
 use super::dereference::Found;
 use super::observe::Observation;
 use super::validate::Service;
 use crate::controllers::Ctx;
-use crate::fault::{Category, Fault, category_of};
-use crate::kube::compare::{compare, normalise};
+use crate::fault::Fault;
 use crate::kube::fields::manager;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use crate::rollout::rolling::{Phase, Plan, Size};
@@ -38,15 +40,6 @@ pub async fn apply_front(ctx: &Ctx, service: &Service) -> Result<(), Fault> {
         apply(ctx, CONCERN, &object).await?;
     }
     Ok(())
-}
-
-/// Applies the service's part of its claims. All are tried; the first fault counts.
-pub async fn apply_claims(ctx: &Ctx, service: &Service) -> Result<(), Fault> {
-    let mut result = Ok(());
-    for claim in claims(service) {
-        result = result.and(apply_claim(ctx, service, &claim).await);
-    }
-    result
 }
 
 /// Applies the plan: first what starts, then what ends.
@@ -191,73 +184,6 @@ async fn resize(ctx: &Ctx, live: &DynamicObject, wanted: Size) -> Result<(), Fau
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Fault::of_request(&format!("sizing Deployment {namespace}/{name}"), error)),
-    }
-}
-
-/// Applies the service's part of a claim, if it is not there as wanted. Not forced: what another service says differently is for
-/// people to settle, not for the last writer.
-async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> Result<(), Fault> {
-    let name = desired.metadata.name.as_deref().unwrap_or_default();
-    let defect = |error| Fault::new(Category::Panic, "a claim has no JSON form: report this defect").with_source(error);
-    let wanted = normalise(serde_json::to_value(desired).map_err(defect)?);
-    let concern = concern(&service.name);
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(ctx.client.clone(), &service.namespace, &ChildKind::DatabaseClaim.api_resource());
-    let live = match ctx.cache.child(ChildKind::DatabaseClaim, Some(&service.namespace), name) {
-        Some(live) => Some(live.as_ref().clone()),
-        None => api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading claim {name}"), error))?,
-    };
-    if let Some(live) = live {
-        let ours = live.metadata.labels.as_ref().and_then(|it| it.get(labels::MANAGED_BY));
-        if ours.map(String::as_str) != Some(labels::MANAGED_BY_PADDOCK) {
-            return Err(Fault::new(
-                Category::NotOurs,
-                format!(
-                    "DatabaseClaim {name} exists and was not made by the operator: name another claim in needs, or delete it"
-                ),
-            ));
-        }
-        check_origin(service, &live)?;
-        if live.metadata.deletion_timestamp.is_some() {
-            return Err(Fault::new(
-                Category::Terminating,
-                format!("DatabaseClaim {name} is being deleted; it is made again when it has gone"),
-            ));
-        }
-        let managed = live.metadata.managed_fields.clone();
-        let live = serde_json::to_value(&live).map_err(defect)?;
-        if compare(&concern, &wanted, &live, managed.as_ref()).differs.is_none() {
-            return Ok(());
-        }
-    }
-    ctx.leader.fence()?;
-    let params = PatchParams::apply(&manager(&concern));
-    match api.patch(name, &params, &Patch::Apply(&wanted)).await {
-        Ok(_) => Ok(()),
-        Err(error) if category_of(&error) == Category::Conflict => Err(Fault::invalid_spec(format!(
-            "spec.needs: claim {name} is shared, and another service (or a person) says something else about the same \
-             topic or role; let one service give a topic's shape"
-        ))
-        .with_source(error)),
-        Err(error) => Err(Fault::of_request(&format!("applying DatabaseClaim {}/{name}", service.namespace), error)),
-    }
-}
-
-/// Data of the Release's components is not for services that people made by hand, nor the other way round.
-fn check_origin(service: &Service, claim: &DynamicObject) -> Result<(), Fault> {
-    let name = claim.metadata.name.as_deref().unwrap_or_default();
-    let origin = claim.metadata.labels.as_ref().and_then(|labels| labels.get(labels::ORIGIN)).map(String::as_str);
-    match (service.of_release, origin) {
-        (true, Some(labels::ORIGIN_HAND)) => Err(Fault::new(
-            Category::NotOurs,
-            format!(
-                "DatabaseClaim {name} was made for a service that somebody made by hand: name another claim in needs, or delete it"
-            ),
-        )),
-        (false, origin) if origin != Some(labels::ORIGIN_HAND) => Err(Fault::invalid_spec(format!(
-            "spec.needs: claim {name} belongs to components of a Release; name another: a service made by hand has claims of its own"
-        ))),
-        _ => Ok(()),
     }
 }
 

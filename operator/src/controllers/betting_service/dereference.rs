@@ -34,6 +34,8 @@ pub struct Found {
     pub listeners: Option<Arc<DynamicObject>>,
     /// Claims that the needs name, as far as they exist.
     pub claims: BTreeMap<String, Arc<DatabaseClaim>>,
+    /// Claims that could not be made as the needs want them, with why.
+    pub refused: BTreeMap<String, String>,
     /// Binding Secrets that the needs and the migration take, and whether each is there.
     pub bindings: BTreeMap<String, bool>,
 }

@@ -28,15 +28,15 @@ impl Kind for BettingService {
             // Its objects have a controller reference to it and go with it; its claims stay, with their data.
             return Ok(Outcome::Done);
         }
-        let found = dereference::dereference(&ctx.cache, &object)?;
+        let mut found = dereference::dereference(&ctx.cache, &object)?;
         let service = validate::validate(&object, found.facts.clone())?;
         let old = object.status.clone().unwrap_or_default();
         let now = Timestamp::now();
+        apply::apply_front(&ctx, &service).await?;
+        // Before the plan: a claim that cannot be applied holds up the new revision, not what runs.
+        let claims = apply::apply_claims(&ctx, &service, &mut found).await;
         let seen = observe::observe(&service, &found, &old, now);
         let plan = step(&seen.observed);
-        apply::apply_front(&ctx, &service).await?;
-        // A claim that cannot be applied holds up the new revision, not what runs.
-        let claims = apply::apply_claims(&ctx, &service).await;
         apply::apply_plan(&ctx, &service, &seen, &found, &plan).await?;
         let generation = object.metadata.generation;
         let mut status = status::status(&service, generation, &seen, &plan, &old, now);

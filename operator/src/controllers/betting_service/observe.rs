@@ -149,6 +149,10 @@ fn migration<'a>(job: Option<&str>, found: &Found, mut records: impl Iterator<It
 fn unbound(service: &Service, found: &Found) -> Vec<String> {
     let mut waits = Vec::new();
     for need in &service.needs {
+        if let Some(why) = found.refused.get(&need.claim) {
+            waits.push(why.clone());
+            continue;
+        }
         match found.claims.get(&need.claim) {
             None => waits.push(format!("claim {} is being made", need.claim)),
             Some(claim) => {
@@ -172,6 +176,10 @@ fn not_bound(claim: &DatabaseClaim) -> Option<String> {
     }
     let conditions = claim.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     match conditions.iter().find(|condition| condition.type_ == "Bound") {
+        // A claim whose binding could not be looked at again yet tells of the one before: it may lack what is new.
+        Some(bound) if bound.status == "True" && bound.observed_generation < claim.metadata.generation => {
+            Some("it is not bound yet as it is wanted now".into())
+        }
         Some(bound) if bound.status == "True" => None,
         Some(bound) => Some(format!("{}: {}", bound.reason, bound.message)),
         None => Some("not provisioned yet".into()),
@@ -345,7 +353,17 @@ mod tests {
         assert_eq!(see(&service, &found).unbound, ["claim odds-db is being made"]);
         found.claims.insert("odds-db".into(), claim("False"));
         assert_eq!(see(&service, &found).unbound, ["claim odds-db: DatabaseUnreachable: pg-a does not answer"]);
+        let mut changed = (*claim("True")).clone();
+        changed.metadata.generation = Some(2);
+        for condition in changed.status.iter_mut().flat_map(|status| &mut status.conditions) {
+            condition.observed_generation = Some(1);
+        }
+        found.claims.insert("odds-db".into(), Arc::new(changed));
+        assert_eq!(see(&service, &found).unbound, ["claim odds-db: it is not bound yet as it is wanted now"]);
         found.claims.insert("odds-db".into(), claim("True"));
+        found.refused.insert("odds-db".into(), "somebody says otherwise".into());
+        assert_eq!(see(&service, &found).unbound, ["somebody says otherwise"]);
+        found.refused.clear();
         found.bindings.insert("odds-db-odds".into(), false);
         assert!(!see(&service, &found).observed.claims_bound);
         found.bindings.insert("odds-db-odds".into(), true);
