@@ -324,6 +324,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     calls(&world).await;
     made_by_hand(&world).await;
     names_of_the_environment(&world).await;
+    an_outage_is_told(&world).await;
     books_are_pushed(&world).await;
 
     // Everything together rests.
@@ -416,6 +417,26 @@ async fn made_by_hand(world: &World) {
         assert!(!started, "{name} runs");
         world.server.kubectl(&["delete", "bsvc", name, "-n", NAMESPACE]).await.unwrap();
     }
+}
+
+/// What serves is deleted and holds on: that nothing is ready is told although the reconcile cannot get on.
+async fn an_outage_is_told(world: &World) {
+    world.service("fragile", json!({})).await;
+    let status = world.settled("fragile").await;
+    let name = format!("fragile-{}", status["revision"].as_str().unwrap());
+    let deployments = world.api(ChildKind::Deployment);
+    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    let params = PatchParams { field_manager: Some("someone".into()), ..PatchParams::default() };
+    deployments.patch(&name, &params, &Patch::Merge(&hold(json!(["test.example/hold"])))).await.unwrap();
+    world
+        .server
+        .kubectl(&["delete", "deployment", &name, "-n", NAMESPACE, "--cascade=foreground", "--wait=false"])
+        .await
+        .unwrap();
+    let status = world.until("fragile", "not ready", |status| condition(status, "Ready") == "False").await;
+    assert_eq!((condition(&status, "Available"), &status["summary"]), ("False".into(), &json!("0/2")));
+    deployments.patch(&name, &params, &Patch::Merge(&hold(json!(null)))).await.unwrap();
+    world.settled("fragile").await;
 }
 
 /// Services whose names are those of instances of the environment's own objects leave these alone.

@@ -43,6 +43,23 @@ pub struct Count {
     pub ready: i32,
 }
 
+impl Count {
+    /// Whether enough are ready: three quarters, rounded up.
+    pub fn serves(self) -> bool {
+        self.size > 0 && self.ready >= self.size.saturating_mul(3).saturating_add(3) / 4
+    }
+
+    /// For the eye: `2/2`.
+    pub fn summary(self) -> String {
+        format!("{}/{}", self.ready.min(self.size), self.size)
+    }
+
+    /// In words.
+    pub fn words(self) -> String {
+        format!("{} of {} pods are ready", self.ready, self.size)
+    }
+}
+
 /// Why pods do not become ready.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Trouble {
@@ -123,7 +140,8 @@ fn revision(number_of: i64, deployment: Option<&DynamicObject>) -> Revision {
     }
 }
 
-fn count(deployment: &DynamicObject) -> Count {
+/// Counts the pods of a Deployment.
+pub fn count(deployment: &DynamicObject) -> Count {
     Count {
         size: number(deployment, "/spec/replicas").unwrap_or(1),
         ready: number(deployment, "/status/readyReplicas").unwrap_or(0),
@@ -393,6 +411,14 @@ mod tests {
         found.jobs.clear();
         found.records = seen.records.into_values().collect();
         assert_eq!(see(&service, &found).observed.migration, Migration::Done, "the record outlives the Job");
+    }
+
+    #[test]
+    fn three_quarters_rounded_up_are_enough() {
+        for (size, enough) in [(1, 1), (2, 2), (3, 3), (4, 3), (10, 8)] {
+            assert!(Count { size, ready: enough }.serves() && !Count { size, ready: enough - 1 }.serves());
+        }
+        assert!(!Count::default().serves());
     }
 
     #[test]

@@ -1,9 +1,13 @@
 //! What people are told beside the status: events when a story changes, and faults that end a reconcile.
 
+use super::build::selector;
+use super::observe::{Count, count};
+use super::status::AVAILABLE;
 use crate::controllers::{Category, Ctx, Fault};
-use crate::kube::{Conditions, write_status};
+use crate::kube::{Cache, ChildKind, Conditions, write_status};
 use jiff::Timestamp;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
+use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, BettingServiceStatus};
 use std::collections::BTreeMap;
 
@@ -49,14 +53,41 @@ fn news(old: &BettingServiceStatus, new: &BettingServiceStatus) -> Vec<(String, 
     news
 }
 
-/// Puts a fault into the status, as it is now: the reconcile may have written it before it failed.
+/// Puts a fault into the status, as it is now: the reconcile may have written it before it failed. What serves is looked at here
+/// too: a reconcile that ends before its status must not leave a Ready that is no longer true.
 pub async fn report(object: &BettingService, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let Some(object) = ctx.cache.get::<BettingService>(object.metadata.namespace.as_deref(), name) else {
         return Ok(());
     };
-    let status = with_fault(object.status.clone().unwrap_or_default(), object.metadata.generation, fault);
+    let generation = object.metadata.generation;
+    let mut status = object.status.clone().unwrap_or_default();
+    if let Some(count) = serving(&ctx.cache, &object) {
+        status = counted(status, generation, count);
+    }
+    let status = with_fault(status, generation, fault);
     write_status(ctx, object.as_ref(), serde_json::to_value(&status).map_err(defect)?).await
+}
+
+/// Pods of the stable revision; `None` if there is none, or none is to run.
+fn serving(cache: &Cache, object: &BettingService) -> Option<Count> {
+    let stable = object.status.as_ref()?.stable_revision.as_deref().filter(|_| !object.spec.suspended)?;
+    let name = object.metadata.name.as_deref()?;
+    let mut labels = selector(name, &object.spec.component).to_vec();
+    labels.push((labels::REVISION, stable));
+    let found = cache.children(ChildKind::Deployment, object.metadata.namespace.as_deref(), &labels);
+    Some(found.first().map_or(Count { size: object.spec.spec.replicas.min, ready: 0 }, |it| count(it)))
+}
+
+/// The status with what serves as it was counted.
+fn counted(mut status: BettingServiceStatus, generation: Option<i64>, count: Count) -> BettingServiceStatus {
+    let reason = if count.serves() { "Available" } else { "PodsNotReady" };
+    status.conditions = Conditions::from(&status.conditions, generation)
+        .set(AVAILABLE, count.serves(), reason, count.words())
+        .set(READY, count.serves(), reason, count.words())
+        .build();
+    status.summary = Some(count.summary());
+    status
 }
 
 /// The status with a fault. What serves goes on serving: `Ready` stays as it is if a revision was available.
@@ -153,6 +184,35 @@ mod tests {
         assert_eq!(words(with_fault(serving, Some(1), &fault)), ["Ready=True/Available", "Stalled=True/InvalidSpec"]);
         let never = BettingServiceStatus::default();
         assert_eq!(words(with_fault(never, Some(1), &fault)), ["Ready=False/InvalidSpec", "Stalled=True/InvalidSpec"]);
+    }
+
+    #[test]
+    fn a_fault_hides_no_outage() {
+        let cache = Cache::new();
+        let mut object = super::super::build::fixtures::betting_service(Value::Null);
+        object.status = Some(status(&json!([condition("Ready", "True", "Available")])));
+        let deployment = |ready: i32, version: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "odds-abc", "namespace": "acme-prod", "resourceVersion": version, "labels": {
+                    "app.kubernetes.io/managed-by": "paddock", "app.kubernetes.io/instance": "odds",
+                    "paddock.bet/component": "rates", "paddock.bet/revision": "abc",
+                }},
+                "spec": {"replicas": 2}, "status": {"readyReplicas": ready},
+            }))
+            .unwrap()
+        };
+        let ready = |cache: &Cache| {
+            let now = counted(object.status.clone().unwrap(), Some(4), serving(cache, &object).unwrap());
+            let now = with_fault(now, Some(4), &Fault::invalid_spec("no"));
+            let found = now.conditions.iter().find(|it| it.type_ == "Ready").unwrap().status.clone();
+            (found, now.summary.unwrap())
+        };
+        assert_eq!(ready(&cache), ("False".into(), "0/2".into()), "its Deployment has gone");
+        cache.observe_child(ChildKind::Deployment, deployment(0, "1"));
+        assert_eq!(ready(&cache), ("False".into(), "0/2".into()));
+        cache.observe_child(ChildKind::Deployment, deployment(2, "2"));
+        assert_eq!(ready(&cache), ("True".into(), "2/2".into()));
     }
 
     #[test]

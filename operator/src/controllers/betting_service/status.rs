@@ -1,7 +1,7 @@
 //! What a service's status says. Pure but for the write.
 
 use super::apply::wanted;
-use super::observe::{Observation, Trouble};
+use super::observe::{Count, Observation, Trouble};
 use super::validate::Service;
 use crate::kube::Conditions;
 use crate::rollout::rolling::{Migration, Phase, Plan};
@@ -13,7 +13,8 @@ use paddock_crds::v1alpha1::{BettingServiceStatus, RevisionRecord};
 /// Revisions in the history.
 const HISTORY: usize = 10;
 /// Conditions of this kind.
-const AVAILABLE: &str = "Available";
+/// Condition: enough pods of what is to serve are ready.
+pub const AVAILABLE: &str = "Available";
 /// Condition: every claim has published its binding.
 pub const CLAIMS_BOUND: &str = "ClaimsBound";
 const MIGRATIONS_APPLIED: &str = "MigrationsApplied";
@@ -30,7 +31,7 @@ pub fn status(
     let target = &seen.observed.target;
     let serving = plan.stable.as_ref().unwrap_or(target);
     let size = wanted(plan, seen).get(serving).copied().unwrap_or_default();
-    let ready = seen.pods.get(serving).map_or(0, |count| count.ready);
+    let count = Count { size, ready: seen.pods.get(serving).map_or(0, |count| count.ready) };
     let history = history(service, seen, plan, old, now);
     let stable = history.iter().find(|record| Some(&record.revision) == plan.stable.as_ref());
     BettingServiceStatus {
@@ -39,9 +40,9 @@ pub fn status(
         stable_revision: plan.stable.clone(),
         stable_version: stable.map(|record| record.version.clone()),
         image: stable.map(|record| record.image.clone()),
-        summary: Some(format!("{}/{size}", ready.min(size))),
+        summary: Some(count.summary()),
         collision_count: (seen.collisions > 0).then_some(seen.collisions),
-        conditions: conditions(service, generation, seen, plan, old, (ready, size), now),
+        conditions: conditions(service, generation, seen, plan, old, count, now),
         history,
     }
 }
@@ -92,7 +93,7 @@ fn conditions(
     seen: &Observation,
     plan: &Plan,
     old: &BettingServiceStatus,
-    (ready, size): (i32, i32),
+    count: Count,
     now: Timestamp,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let mut all = Conditions::at(&old.conditions, generation, now);
@@ -112,8 +113,7 @@ fn conditions(
         (Some(job), _) => all.set(MIGRATIONS_APPLIED, false, "Migrating", format!("Job {job} has not ended")),
     };
     let progress = progress(service, seen, plan);
-    let serves = size > 0 && ready >= enough(size);
-    let counted = format!("{ready} of {size} pods are ready");
+    let (serves, counted) = (count.serves(), count.words());
     let (reason, message) = match (&plan.phase, serves) {
         (Phase::Suspended, _) => ("Suspended", "spec.suspended is set: it runs no pod".to_owned()),
         (_, true) => ("Available", counted),
@@ -141,11 +141,6 @@ fn conditions(
         (_, None) => all,
     }
     .build()
-}
-
-/// Ready pods that count as serving: three quarters, rounded up.
-fn enough(size: i32) -> i32 {
-    size.saturating_mul(3).saturating_add(3) / 4
 }
 
 /// What the rollout waits for; `None` when nothing is under way.
@@ -327,12 +322,5 @@ mod tests {
         let status = assess(&service, &Found::default(), &BettingServiceStatus::default(), 0);
         assert_eq!(words(&status), ["Available=False/Suspended", "Ready=False/Suspended"]);
         assert_eq!(status.summary.as_deref(), Some("0/0"));
-    }
-
-    #[test]
-    fn three_quarters_rounded_up_are_enough() {
-        for (size, wanted) in [(1, 1), (2, 2), (3, 3), (4, 3), (10, 8)] {
-            assert_eq!(enough(size), wanted);
-        }
     }
 }
