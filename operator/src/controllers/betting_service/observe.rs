@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Restarts from which a container that is not ready counts as one that keeps ending.
+const CRASHES: i64 = 2;
+
 /// What the rollout machine sees, and what the steps after it need.
 #[derive(Debug)]
 pub struct Observation {
@@ -225,6 +228,8 @@ fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Troub
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     for status in pod.data.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten() {
         let message = text(status, "/state/waiting/message");
+        let restarts = status.get("restartCount").and_then(Value::as_i64).unwrap_or_default();
+        let ready = status.get("ready").and_then(Value::as_bool).unwrap_or_default();
         match text(status, "/state/waiting/reason").as_str() {
             "ErrImagePull"
             | "ImagePullBackOff"
@@ -232,21 +237,22 @@ fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Troub
             | "ErrImageNeverPull"
             | "RegistryUnavailable"
             | "ImageInspectError" => {
-                // The image of the spec, not of the status: an image that was never pulled has none there.
+                // The image of the spec, not of the status: an image that was never pulled has none there. What the kubelet says
+                // alternates between the attempt and the pause after it.
                 let image = text(&pod.data, "/spec/containers/0/image");
-                let message = format!(
-                    "the image {image} cannot be pulled; check that it exists and that the nodes may read it ({message})"
-                );
+                let message =
+                    format!("the image {image} cannot be pulled; check that it exists and that the nodes may read it");
                 return Some((0, Trouble { reason: "ImagePullFailed", message }));
+            }
+            // Not by the state: between two crashes the container runs.
+            _ if restarts >= CRASHES && !ready => {
+                let message =
+                    format!("the container keeps ending; see `kubectl -n {namespace} logs {name} --previous`");
+                return Some((2, Trouble { reason: "ContainerCrashing", message }));
             }
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 let message = format!("a container cannot be started: {message}");
                 return Some((1, Trouble { reason: "ContainerNotStarted", message }));
-            }
-            "CrashLoopBackOff" => {
-                let message =
-                    format!("the container keeps ending; see `kubectl -n {namespace} logs {name} --previous`");
-                return Some((2, Trouble { reason: "ContainerCrashing", message }));
             }
             _ => {}
         }
@@ -349,6 +355,28 @@ mod tests {
         let seen = see(&service(Value::Null), &Found { pods: vec![pod], ..Found::default() });
         assert_eq!(seen.troubles["abc"].reason, "ImagePullFailed");
         assert!(seen.troubles["abc"].message.contains("r.example/none:1"));
+    }
+
+    #[test]
+    fn a_trouble_does_not_move_with_the_kubelet() {
+        let trouble = |state: Value, restarts: i32| {
+            let pod = object(json!({
+                "metadata": {"name": "odds-abc-x", "labels": {"paddock.bet/revision": "abc"}},
+                "spec": {"containers": [{"image": "r.example/none:1"}]},
+                "status": {"containerStatuses": [{"state": state, "restartCount": restarts, "ready": false}]},
+            }));
+            see(&service(Value::Null), &Found { pods: vec![pod], ..Found::default() }).troubles.remove("abc")
+        };
+        let waiting = |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+        let pull = trouble(waiting("ErrImagePull", "rpc error"), 0);
+        assert!(pull.is_some());
+        assert_eq!(trouble(waiting("ImagePullBackOff", "back-off 20s"), 0), pull);
+        let crash = trouble(waiting("CrashLoopBackOff", "back-off 40s"), 2);
+        assert_eq!(crash.as_ref().map(|it| it.reason), Some("ContainerCrashing"));
+        for between in [json!({"running": {}}), json!({"terminated": {"exitCode": 1}}), waiting("RunContainerError", "x")] {
+            assert_eq!(trouble(between, 2), crash);
+        }
+        assert_eq!(trouble(json!({"running": {}}), 1), None, "one restart may have a reason");
     }
 
     #[test]
