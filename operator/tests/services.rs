@@ -320,6 +320,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     world.settled("rates").await;
 
     claims_and_migrations(&world).await;
+    a_migration_that_cannot_start(&world).await;
     markets(&world).await;
     calls(&world).await;
     made_by_hand(&world).await;
@@ -498,13 +499,7 @@ async fn claims_and_migrations(world: &World) {
         [("bus", vec!["bus-account", "bus-gateway"]), ("account-db", vec!["account-db-account", "account-db-migrate"])]
     {
         for secret in secrets {
-            let object = json!({
-                "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
-                "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
-                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
-                }}
-            });
-            world.server.apply(&object.to_string()).await.unwrap();
+            binding(world, claim, secret).await;
         }
         bound(&claims, claim).await;
     }
@@ -554,6 +549,66 @@ async fn claims_and_migrations(world: &World) {
     quiet(world).await;
     assert_eq!(world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items.len(), 0);
     world.settled("account").await;
+}
+
+/// A migration whose pod cannot start is told of, and recovers by itself when what keeps it is mended, also after its time.
+async fn a_migration_that_cannot_start(world: &World) {
+    let late = json!({
+        "needs": [{"name": "db", "engine": "PostgreSQL"}], "resources": {"requests": {"cpu": "3000", "memory": "64Mi"}},
+        "migrations": {"need": "db", "expand": {"command": ["/paddock-late", "migrate"], "timeout": "10s"}},
+    });
+    world.service("late", late).await;
+    world.until("late", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    for secret in ["late-db-late", "late-db-migrate"] {
+        binding(world, "late-db", secret).await;
+    }
+    bound(&claims, "late-db").await;
+    let status = world.until("late", "unscheduled", |status| reason(status, "Reconciling") == "Unschedulable").await;
+    assert!(status.to_string().contains("migration Job late-migrate-"), "{status}");
+    let jobs = async || -> Vec<DynamicObject> {
+        let all = world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().filter(|job| job.name_any().starts_with("late-migrate-")).collect()
+    };
+    let first = jobs().await[0].uid();
+    let pods = world.api(ChildKind::Pod);
+    let of_job = ListParams::default().labels("app.kubernetes.io/instance=late-migrate");
+    let pod = pods.list(&of_job).await.unwrap().items[0].name_any();
+    let pulling = json!({"status": {"containerStatuses": [{
+        "name": "migrate", "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}
+    }]}});
+    pods.patch_status(&pod, &PatchParams::default(), &Patch::Merge(&pulling)).await.unwrap();
+    world.until("late", "without image", |status| reason(status, "Reconciling") == "ImagePullFailed").await;
+    world.until("late", "given up", |status| reason(status, "Stalled") == "MigrationFailed").await;
+    let again = async {
+        while jobs().await.first().is_none_or(|job| job.uid() == first) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("the Job is made again");
+    let status = world.until("late", "stalled", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!(condition(&status, "Ready"), "False");
+
+    // A larger node comes.
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(world.client.clone());
+    let node = nodes.list(&ListParams::default()).await.unwrap().items[0].name_any();
+    let room = json!({"status": {"allocatable": {"cpu": "9000"}, "capacity": {"cpu": "9000"}}});
+    nodes.patch_status(&node, &PatchParams::default(), &Patch::Merge(&room)).await.unwrap();
+    let status = world.settled("late").await;
+    assert_eq!((condition(&status, "MigrationsApplied"), condition(&status, "Stalled")), ("True".into(), String::new()));
+    world.server.kubectl(&["delete", "bsvc", "late", "-n", NAMESPACE]).await.unwrap();
+}
+
+/// The Secret that the DatabaseClaim controller makes for a role.
+async fn binding(world: &World, claim: &str, secret: &str) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
+        "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
+            "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
+        }}
+    });
+    world.server.apply(&object.to_string()).await.unwrap();
 }
 
 async fn markets(world: &World) {

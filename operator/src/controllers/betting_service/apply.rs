@@ -129,14 +129,18 @@ async fn prune_ended(
     let only = |kind| BTreeSet::from([ObjectKey::new(kind, Some(&service.namespace), &service.name)]);
     let keep = if has_service { only(ChildKind::Service) } else { BTreeSet::new() };
     prune(ctx, &[ChildKind::Service], Some(&service.namespace), &service.selector(), &keep).await?;
-    // Jobs that have ended go, but for the one of this revision, whose log is of use. One that runs is never cut short.
-    let instance = format!("{}-migrate", service.name);
+    // Jobs that have ended go, but for the one of this revision, whose log is of use unless it ran nothing. One that runs is never
+    // cut short.
+    let instance = migration::instance(&service.name);
     let jobs = [(labels::INSTANCE, instance.as_str()), (migration::MIGRATES, service.spec.component.as_str())];
     let keep = ctx
         .cache
         .children(ChildKind::Job, Some(&service.namespace), &jobs)
         .iter()
-        .filter(|job| job.metadata.name == seen.migration_job || migration::run(job) == migration::Run::Going)
+        .filter(|job| {
+            let of_target = job.metadata.name == seen.migration_job && !seen.migration_lapsed;
+            of_target || migration::run(job) == migration::Run::Going
+        })
         .filter_map(|job| ObjectKey::of_dynamic(job))
         .collect();
     prune(ctx, &[ChildKind::Job], Some(&service.namespace), &jobs, &keep).await?;

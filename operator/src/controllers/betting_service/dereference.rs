@@ -2,7 +2,7 @@
 
 use super::build::claims::{MIGRATE, binding_secret};
 use super::build::front::LISTENER_SET;
-use super::build::migration::MIGRATES;
+use super::build::migration::{self, MIGRATES};
 use super::build::revision::Record;
 use super::build::selector;
 use super::status::CLAIMS_BOUND;
@@ -30,6 +30,8 @@ pub struct Found {
     pub pods: Vec<Arc<DynamicObject>>,
     /// Migration Jobs.
     pub jobs: Vec<Arc<DynamicObject>>,
+    /// Their pods.
+    pub job_pods: Vec<Arc<DynamicObject>>,
     /// The environment's domains on the Gateway.
     pub listeners: Option<Arc<DynamicObject>>,
     /// Claims that the needs name, as far as they exist.
@@ -45,6 +47,9 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref();
     let children = |kind| cache.children(kind, namespace, &selector(name, &object.spec.component));
+    let instance = migration::instance(name);
+    let labels = [(labels::INSTANCE, instance.as_str()), (MIGRATES, object.spec.component.as_str())];
+    let migrating = |kind| cache.children(kind, namespace, &labels);
     let spec = &object.spec.spec;
     // A process that just began lists the Secrets of a namespace when it has looked at its Tenant. Until then what was told holds.
     let listed = cache.secrets_ready(namespace.unwrap_or_default());
@@ -54,7 +59,8 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
         records: children(ChildKind::ControllerRevision).iter().filter_map(|it| Record::read(it)).collect(),
         deployments: children(ChildKind::Deployment),
         pods: children(ChildKind::Pod),
-        jobs: jobs(cache, namespace, name, &object.spec.component),
+        jobs: migrating(ChildKind::Job),
+        job_pods: migrating(ChildKind::Pod),
         listeners: cache.child(ChildKind::ListenerSet, namespace, LISTENER_SET),
         ..Found::default()
     };
@@ -82,11 +88,6 @@ fn told_bound(object: &BettingService) -> bool {
     let conditions = object.status.iter().flat_map(|status| &status.conditions);
     let mut bound = conditions.filter(|condition| condition.type_ == CLAIMS_BOUND && condition.status == "True");
     bound.any(|condition| condition.observed_generation == object.metadata.generation)
-}
-
-fn jobs(cache: &Cache, namespace: Option<&str>, service: &str, component: &str) -> Vec<Arc<DynamicObject>> {
-    let instance = format!("{service}-migrate");
-    cache.children(ChildKind::Job, namespace, &[(labels::INSTANCE, &instance), (MIGRATES, component)])
 }
 
 /// The facts of the environment that a namespace is, by its labels; only namespaces of ours are in the cache.

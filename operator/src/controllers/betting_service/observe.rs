@@ -1,8 +1,9 @@
 //! From what was read to what the rollout machine sees. Pure.
 
-use super::build::migration::{Run, job_name, run};
+use super::build::migration::{Run, has_started, is_of, job_name, run};
 use super::build::revision::Record;
 use super::dereference::Found;
+use super::status::{MIGRATIONS_APPLIED, NOT_STARTED};
 use super::validate::Service;
 use crate::rollout::revision::{hash, identity};
 use crate::rollout::rolling::{Migration, Observed, Revision};
@@ -35,6 +36,12 @@ pub struct Observation {
     pub unbound: Vec<String>,
     /// The migration's Job.
     pub migration_job: Option<String>,
+    /// Whether a container of it has run.
+    pub migration_started: bool,
+    /// Its Job gave up without having run anything: it is made again.
+    pub migration_lapsed: bool,
+    /// What keeps its pods from starting.
+    pub migration_trouble: Option<Trouble>,
 }
 
 /// Pods of a Deployment.
@@ -89,7 +96,16 @@ pub fn observe(service: &Service, found: &Found, status: &BettingServiceStatus, 
         record.number = newest + 1;
     }
     let migration_job = service.migration.as_ref().map(|migration| job_name(service, migration));
-    let migration = migration(migration_job.as_deref(), found, records.values());
+    let mut migration = migration(migration_job.as_deref(), found, records.values());
+    let job_pods = || found.job_pods.iter().filter(|pod| migration_job.as_deref().is_some_and(|job| is_of(pod, job)));
+    let migration_started = job_pods().any(|pod| has_started(pod));
+    let migration_trouble = job_pods().filter_map(|pod| pod_trouble(service, pod)).min_by_key(|(rank, _)| *rank);
+    // A Job that gives up takes its waiting pods along: that none of them had started a container is known from before.
+    let told = migration_job.as_deref().is_some_and(|job| told_not_started(status, job));
+    let migration_lapsed = migration == Migration::Failed && !migration_started && told;
+    if migration_lapsed {
+        migration = Migration::Running;
+    }
     if let (Migration::Done, Some(job), Some(record)) = (migration, &migration_job, records.get_mut(&target)) {
         record.migrated = Some(job.clone());
     }
@@ -119,7 +135,24 @@ pub fn observe(service: &Service, found: &Found, status: &BettingServiceStatus, 
         target,
     };
     let pods = deployments.iter().map(|(hash, it)| ((*hash).to_owned(), count(it))).collect();
-    Observation { observed, records, collisions, pods, troubles: troubles(service, found), unbound, migration_job }
+    Observation {
+        observed,
+        records,
+        collisions,
+        pods,
+        troubles: troubles(service, found),
+        unbound,
+        migration_job,
+        migration_started,
+        migration_lapsed,
+        migration_trouble: migration_trouble.map(|(_, trouble)| trouble),
+    }
+}
+
+/// Whether the status says that no container of the Job had started.
+fn told_not_started(status: &BettingServiceStatus, job: &str) -> bool {
+    let told = status.conditions.iter().find(|condition| condition.type_ == MIGRATIONS_APPLIED);
+    told.is_some_and(|it| it.reason == NOT_STARTED && it.message.contains(job))
 }
 
 /// The revision that an object belongs to.

@@ -17,7 +17,12 @@ const HISTORY: usize = 10;
 pub const AVAILABLE: &str = "Available";
 /// Condition: every claim has published its binding.
 pub const CLAIMS_BOUND: &str = "ClaimsBound";
-const MIGRATIONS_APPLIED: &str = "MigrationsApplied";
+/// Condition: the migration of the wanted revision has ended well.
+pub const MIGRATIONS_APPLIED: &str = "MigrationsApplied";
+/// Its reason while no container of the Job has run: a Job that gives up so has changed nothing, and is made again.
+pub const NOT_STARTED: &str = "NotStarted";
+/// Reason: the migration's Job gave up.
+const MIGRATION_FAILED: &str = "MigrationFailed";
 
 /// The status after a step.
 pub fn status(
@@ -108,7 +113,12 @@ fn conditions(
         (None, _) => all.remove(MIGRATIONS_APPLIED),
         (Some(job), Migration::Done) => all.set(MIGRATIONS_APPLIED, true, "Applied", format!("Job {job} ended well")),
         (Some(_), Migration::Failed) => {
-            all.set(MIGRATIONS_APPLIED, false, "MigrationFailed", migration_failed(service, seen))
+            all.set(MIGRATIONS_APPLIED, false, MIGRATION_FAILED, migration_failed(service, seen))
+        }
+        (Some(job), _) if plan.phase == Phase::Migrating && !seen.migration_started => {
+            let waits = format!("Job {job} has not started a container");
+            let trouble = seen.migration_trouble.as_ref().map(|it| format!(": {}", it.message)).unwrap_or_default();
+            all.set(MIGRATIONS_APPLIED, false, NOT_STARTED, waits + &trouble)
         }
         (Some(job), _) => all.set(MIGRATIONS_APPLIED, false, "Migrating", format!("Job {job} has not ended")),
     };
@@ -129,6 +139,10 @@ fn conditions(
     let serves = serves && plan.phase != Phase::Suspended;
     all = all.set(AVAILABLE, serves, reason, message.clone()).set(READY, serves, reason, message);
     match (plan.phase, progress) {
+        (Phase::Migrating, Some(it)) if lapsed(seen, old, generation) => {
+            let message = format!("no pod of the migration started a container in time; it is tried again: {}", it.message);
+            all.set(STALLED, true, MIGRATION_FAILED, message)
+        }
         (Phase::MigrationFailed, Some(it)) => all.set(STALLED, true, it.reason, it.message),
         (Phase::DeadlineExceeded, Some(it)) => {
             let message = format!(
@@ -143,17 +157,28 @@ fn conditions(
     .build()
 }
 
+/// Whether the migration's Job gave up without having run anything, and none that took its place has run yet.
+fn lapsed(seen: &Observation, old: &BettingServiceStatus, generation: Option<i64>) -> bool {
+    let had = |type_: &str, reason: &str| old.conditions.iter().any(|it| it.type_ == type_ && it.reason == reason);
+    let stalled = old.conditions.iter().find(|it| it.type_ == STALLED);
+    let before = stalled.is_some_and(|it| it.reason == MIGRATION_FAILED && it.observed_generation == generation);
+    seen.migration_lapsed || (before && had(MIGRATIONS_APPLIED, NOT_STARTED) && !seen.migration_started)
+}
+
 /// What the rollout waits for; `None` when nothing is under way.
 fn progress(service: &Service, seen: &Observation, plan: &Plan) -> Option<Trouble> {
     let target = &seen.observed.target;
     match plan.phase {
         Phase::Settled | Phase::Suspended => None,
         Phase::WaitingForClaims => Some(Trouble { reason: "WaitingForClaims", message: seen.unbound.join("; ") }),
-        Phase::Migrating => Some(Trouble {
-            reason: "Migrating",
-            message: format!("Job {} has not ended", seen.migration_job.as_deref().unwrap_or_default()),
-        }),
-        Phase::MigrationFailed => Some(Trouble { reason: "MigrationFailed", message: migration_failed(service, seen) }),
+        Phase::Migrating => {
+            let job = seen.migration_job.as_deref().unwrap_or_default();
+            Some(seen.migration_trouble.as_ref().map_or_else(
+                || Trouble { reason: "Migrating", message: format!("Job {job} has not ended") },
+                |it| Trouble { reason: it.reason, message: format!("migration Job {job}: {}", it.message) },
+            ))
+        }
+        Phase::MigrationFailed => Some(Trouble { reason: MIGRATION_FAILED, message: migration_failed(service, seen) }),
         Phase::WaitingForPods | Phase::DeadlineExceeded => {
             Some(seen.troubles.get(target).cloned().unwrap_or_else(|| {
                 let count = seen.pods.get(target).copied().unwrap_or_default();
@@ -311,9 +336,65 @@ mod tests {
             .unwrap(),
         )];
         let failed = assess(&service, &found, &start, 5);
+        assert!(!words(&failed).iter().any(|it| it.ends_with("NotStarted")), "it may have run");
         let stalled = failed.conditions.iter().find(|it| it.type_ == "Stalled").unwrap();
         assert_eq!(stalled.reason, "MigrationFailed");
         assert!(stalled.message.contains("kubectl -n acme-prod logs"), "{}", stalled.message);
+    }
+
+    #[test]
+    fn a_migration_that_never_started_is_told_and_tried_again() {
+        let service = service(json!({
+            "needs": [{"name": "db", "engine": "PostgreSQL"}],
+            "migrations": {"need": "db", "expand": {"command": ["m"]}},
+        }));
+        let job = super::super::build::migration::job_name(&service, service.migration.as_ref().unwrap());
+        let object = |value: Value| Arc::new(serde_json::from_value::<kube::api::DynamicObject>(value).unwrap());
+        let claim = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": "odds-db"},
+            "spec": {"engine": "PostgreSQL", "className": "pg-prod", "roles": []},
+            "status": {"conditions": [{"type": "Bound", "status": "True", "reason": "Bound", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+        });
+        let running = object(json!({"metadata": {"name": job}}));
+        let failed = object(json!({
+            "metadata": {"name": job}, "status": {"conditions": [{"type": "Failed", "status": "True"}]}
+        }));
+        let pod = |state: Value| {
+            object(json!({
+                "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": job}},
+                "spec": {"containers": [{"image": "r.example/none:1"}]}, "status": {"containerStatuses": [{"state": state}]},
+            }))
+        };
+        let mut found = Found { jobs: vec![running.clone()], ..Found::default() };
+        found.claims.insert("odds-db".into(), Arc::new(serde_json::from_value(claim).unwrap()));
+        found.job_pods = vec![pod(json!({"waiting": {"reason": "ImagePullBackOff"}}))];
+        let pulling = assess(&service, &found, &BettingServiceStatus::default(), 0);
+        assert!(words(&pulling).contains(&"MigrationsApplied=False/NotStarted".into()), "{:?}", words(&pulling));
+        assert_eq!(words(&pulling).last().unwrap(), "Reconciling=True/ImagePullFailed");
+        assert!(pulling.conditions.last().unwrap().message.contains("r.example/none:1"));
+
+        // The Job gives up and takes its pods along: it is made again, and what keeps it is told as stalled until one starts.
+        found.job_pods.clear();
+        found.jobs = vec![failed.clone()];
+        assert!(observe(&service, &found, &pulling, at(1)).migration_lapsed);
+        let lapsed = assess(&service, &found, &pulling, 1);
+        found.jobs.clear();
+        let due = assess(&service, &found, &lapsed, 2);
+        found.jobs = vec![running];
+        let again = assess(&service, &found, &due, 3);
+        for status in [&lapsed, &due, &again] {
+            assert_eq!(words(status).last().unwrap(), "Stalled=True/MigrationFailed");
+        }
+        found.job_pods = vec![pod(json!({"running": {}}))];
+        let started = assess(&service, &found, &again, 4);
+        assert_eq!(words(&started).last().unwrap(), "Reconciling=True/Migrating");
+
+        // One that has run is not repeated by itself, also when its pods are gone.
+        found.job_pods.clear();
+        found.jobs = vec![failed];
+        assert!(!observe(&service, &found, &started, at(5)).migration_lapsed);
+        assert_eq!(words(&assess(&service, &found, &started, 5)).last().unwrap(), "Stalled=True/MigrationFailed");
     }
 
     #[test]
