@@ -555,7 +555,7 @@ async fn claims_and_migrations(world: &World) {
 async fn a_migration_that_cannot_start(world: &World) {
     let late = json!({
         "needs": [{"name": "db", "engine": "PostgreSQL"}], "resources": {"requests": {"cpu": "3000", "memory": "64Mi"}},
-        "migrations": {"need": "db", "expand": {"command": ["/paddock-late", "migrate"], "timeout": "10s"}},
+        "migrations": {"need": "db", "expand": {"command": ["/paddock-late", "migrate"], "timeout": "20s"}},
     });
     world.service("late", late).await;
     world.until("late", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
