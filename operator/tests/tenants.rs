@@ -380,6 +380,18 @@ async fn tenants_get_environments_and_give_them_back() {
             conditions.iter().any(|c| c.reason == "InUse" && c.message.contains("zenith/prod"))
         })
         .await;
+    // Until then it runs, and changes of its environments come through.
+    world
+        .tenant(
+            "zenith",
+            json!([{
+                "name": "prod", "class": "Production", "release": "r1", "domains": [{"host": "bet.acme.example"}],
+                "services": [{"name": "rates", "replicas": {"min": 3, "max": 3}}]
+            }]),
+        )
+        .await;
+    let services: Api<BettingService> = Api::namespaced(world.client.clone(), "zenith-prod");
+    world.eventually("another size", async || services.get("rates").await.unwrap().spec.spec.replicas.min == 3).await;
     world.release("r2", "2.0").await;
     world
         .tenant("acme", json!([prod(json!({"release": "r2", "services": [{"name": "rates", "enabled": false}]}))]))

@@ -156,9 +156,7 @@ fn release(
             format!("Release {name} does not exist: create it, or name another in release"),
         ));
     };
-    if release.metadata.deletion_timestamp.is_some() {
-        return Err(refuse("ReferenceNotFound", format!("Release {name} is being deleted: name another in release")));
-    }
+    // One that is being deleted stays as long as an environment asks for it: its own status says so.
     if let Some(problem) = problems(&release.spec).into_iter().next() {
         return Err(refuse("ReleaseInvalid", format!("Release {name} cannot run: {problem}; create another Release")));
     }
@@ -323,6 +321,20 @@ mod tests {
         let checked = validate(&tenant, &references(), &surroundings());
         assert_eq!(checked[0].findings[0].reason, "ClassMissing");
         assert!(checked[0].findings[0].message.contains("component rates needs PostgreSQL"));
+    }
+
+    #[test]
+    fn a_release_that_somebody_deletes_is_used_as_long_as_it_is_there() {
+        let mut references = references();
+        for release in references.releases.values_mut() {
+            let mut deleted = release.as_ref().clone();
+            deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("time");
+            *release = Arc::new(deleted);
+        }
+        let tenant = tenant(json!([prod(json!({}))]));
+        let checked = validate(&tenant, &references, &surroundings());
+        assert_eq!(checked[0].services.as_ref().map(Vec::len), Some(2));
+        assert_eq!(checked[0].findings, Vec::new());
     }
 
     #[test]
