@@ -117,6 +117,16 @@ impl Cache {
         self.typed_store::<K>()?.get(namespace, name)
     }
 
+    /// Whether a custom resource of ours exists that cannot be decoded: it is not gone, whatever [`Cache::get`] says.
+    pub fn is_unreadable<K: Typed>(&self, namespace: Option<&str>, name: &str) -> bool {
+        self.typed_store::<K>().is_some_and(|store| store.is_unreadable(namespace, name))
+    }
+
+    /// Names of the custom resources of a kind that exist and cannot be decoded.
+    pub fn unreadables<K: Typed>(&self) -> Vec<String> {
+        self.typed_store::<K>().map(|store| store.unreadables()).unwrap_or_default()
+    }
+
     /// All custom resources of a kind, in order of namespace and name.
     pub fn list<K: Typed>(&self) -> Vec<Arc<K>> {
         self.typed_store::<K>().map(|store| store.list(None)).unwrap_or_default()
@@ -168,6 +178,14 @@ impl Cache {
     pub fn observe<K: Typed>(&self, object: K) {
         if let Some(store) = self.typed_store::<K>() {
             store.apply(Event::Apply(object));
+        }
+    }
+
+    /// Takes a custom resource that cannot be decoded into the cache as its watch would.
+    #[cfg(test)]
+    pub(crate) fn observe_unreadable<K: Typed>(&self, meta: &ObjectMeta) {
+        if let Some(store) = self.typed_store::<K>() {
+            store.skip(meta, false);
         }
     }
 

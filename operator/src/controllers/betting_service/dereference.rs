@@ -99,6 +99,11 @@ fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fau
     };
     let facts = cache.get::<Tenant>(None, &tenant).and_then(|it| EnvironmentFacts::of(&it, &environment));
     facts.map(Some).ok_or_else(|| {
+        if cache.is_unreadable::<Tenant>(None, &tenant) {
+            return Fault::reference_not_found(format!(
+                "Tenant {tenant} cannot be read by this operator: correct it, or install the operator that knows its fields"
+            ));
+        }
         Fault::reference_not_found(format!(
             "namespace {namespace} belongs to environment {environment} of Tenant {tenant}, which does not exist any more; \
              apply the Tenant again or delete this service"

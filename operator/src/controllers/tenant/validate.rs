@@ -119,7 +119,8 @@ fn database_classes(
         match references.classes.get(name) {
             None => findings.push(refuse(
                 "ReferenceNotFound",
-                format!("DatabaseClass {name} does not exist: create it, or name another in databaseClasses"),
+                references
+                    .absent(&format!("DatabaseClass {name}"), "create it, or name another in databaseClasses"),
             )),
             Some(class) if class.spec.engine != engine => findings.push(refuse(
                 "EngineMismatch",
@@ -153,7 +154,7 @@ fn release(
     let Some(release) = references.releases.get(name) else {
         return Err(refuse(
             "ReferenceNotFound",
-            format!("Release {name} does not exist: create it, or name another in release"),
+            references.absent(&format!("Release {name}"), "create it, or name another in release"),
         ));
     };
     // One that is being deleted stays as long as an environment asks for it: its own status says so.
@@ -258,6 +259,7 @@ mod tests {
                 .map(|r| (r.metadata.name.clone().unwrap_or_default(), Arc::new(r)))
                 .collect(),
             classes: classes.into_iter().map(|c| (c.metadata.name.clone().unwrap_or_default(), Arc::new(c))).collect(),
+            unreadable: BTreeSet::from(["Release strange".into()]),
         }
     }
 
@@ -284,6 +286,7 @@ mod tests {
 
     #[rstest]
     #[case::unknown_release(json!({"release": "none"}), Concern::Release, "ReferenceNotFound", "Release none")]
+    #[case::unreadable_release(json!({"release": "strange"}), Concern::Release, "ReferenceNotFound", "Release strange cannot be read")]
     #[case::unknown_component(json!({"services": [{"name": "ratse"}]}), Concern::Release, "InvalidSpec", "no component ratse")]
     #[case::no_digest(json!({"release": "loose", "databaseClasses": []}), Concern::Release, "DigestRequired", "component rates")]
     #[case::invalid_release(json!({"release": "broken"}), Concern::Release, "ReleaseInvalid", "port 1")]

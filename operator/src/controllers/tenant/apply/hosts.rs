@@ -54,7 +54,8 @@ async fn hold(ctx: &Ctx, around: &Surroundings, pass: &mut Applied<'_>, host: &s
     match holder {
         Ok(Holder::Us) => return true,
         Ok(Holder::Other { tenant, environment }) => {
-            let gone = ctx.cache.get::<Tenant>(None, &tenant).is_none();
+            let known = ctx.cache.get::<Tenant>(None, &tenant).is_some();
+            let gone = !known && !ctx.cache.is_unreadable::<Tenant>(None, &tenant);
             let advice = if gone {
                 format!(
                     "that Tenant does not exist any more: delete ConfigMap {}/{name} to free it",
