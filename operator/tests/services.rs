@@ -544,6 +544,21 @@ async fn claims_and_migrations(world: &World) {
     world.until("gateway", "on version 3", |status| status["stableVersion"] == "3.0").await;
     world.settled("gateway").await;
 
+    // A need that is dropped: its login goes when the pods that had it have.
+    world.service("gateway", json!({"version": "4.0"})).await;
+    world.until("gateway", "on version 4", |status| status["stableVersion"] == "4.0").await;
+    let alone = async {
+        loop {
+            let roles = claims.get("bus").await.unwrap().spec.roles;
+            if roles.iter().map(|role| role.name.as_str()).eq(["account"]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, alone).await.expect("the gateway has no role on the bus");
+    bound(&claims, "bus").await;
+
     // The record outlives the Job: it is not run again.
     world.server.kubectl(&["delete", "job", &name, "-n", NAMESPACE, "--wait=true"]).await.unwrap();
     quiet(world).await;

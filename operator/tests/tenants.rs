@@ -327,6 +327,35 @@ async fn tenants_get_environments_and_give_them_back() {
 
     token_issuer_is_published_and_followed(&world).await;
 
+    // What a service that is no more had of a claim is taken back; the claim and the parts of others stay.
+    let claims = world.api(ChildKind::DatabaseClaim, "acme-prod");
+    for party in ["rates", "gone"] {
+        let part = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim",
+            "metadata": {"name": "shared", "namespace": "acme-prod", "labels": {
+                "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": "shared"
+            }},
+            "spec": {"engine": "PostgreSQL", "className": "pg", "roles": [{"name": party, "access": "ReadWrite"}]}
+        });
+        let params = PatchParams::apply(&format!("paddock/needs-{party}"));
+        claims.patch("shared", &params, &Patch::Apply(&part)).await.unwrap();
+    }
+    let roles = async || -> Vec<String> {
+        let claim = claims.get("shared").await.unwrap();
+        let all = claim.data["spec"]["roles"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|role| role["name"].as_str().unwrap().to_owned()).collect()
+    };
+    world
+        .eventually("withdrawn", async || {
+            Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "acme").unwrap(), world.ctx.clone()).await.unwrap();
+            roles().await == ["rates"]
+        })
+        .await;
+    let version = async || claims.get("shared").await.unwrap().metadata.resource_version;
+    let withdrawn = version().await;
+    Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "acme").unwrap(), world.ctx.clone()).await.unwrap();
+    assert_eq!(version().await, withdrawn, "once");
+
     // Drift is repaired: an egress rule and a Secret's key that somebody added, a policy that somebody deleted.
     let token =
         world.api(ChildKind::Secret, "acme-prod").get("paddock-control").await.unwrap().data["data"]["token"].clone();

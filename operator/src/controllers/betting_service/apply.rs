@@ -2,7 +2,7 @@
 
 mod claims;
 
-pub use claims::apply_claims;
+pub use claims::{apply_claims, withdraw_dropped, withdraw_ended};
 
 use super::build::revision::Record;
 use super::build::{front, migration, revision_name};
@@ -86,7 +86,11 @@ pub async fn apply_plan(
         }
     }
     apply_route(ctx, service, found).await?;
-    prune_ended(ctx, service, seen, found, plan, autoscalers).await
+    prune_ended(ctx, service, seen, found, plan, autoscalers).await?;
+    if matches!(plan.phase, Phase::Settled | Phase::Suspended) {
+        withdraw_dropped(ctx, service, found, &seen.observed.target).await?;
+    }
+    Ok(())
 }
 
 /// The route, or none. It is written after the first size, so that it never points to a Service that has not been made.

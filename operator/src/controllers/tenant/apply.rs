@@ -9,6 +9,7 @@ use super::finding::{Concern, Finding};
 use super::secret;
 use super::validate::Checked;
 use crate::controllers::Ctx;
+use crate::controllers::betting_service::apply::withdraw_ended;
 use crate::fault::{Category, Fault};
 use crate::issuer::TOKEN_ISSUER;
 use crate::kube::cache::is_ours;
@@ -274,6 +275,11 @@ async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingServic
     let pruned = prune(ctx, &[ChildKind::BettingService], Some(&namespace), &selector, &keep).await;
     if let Err(fault) = pruned {
         pass.fault(Concern::Services, fault);
+    }
+    match withdraw_ended(ctx, &namespace).await {
+        // Their pods end without waking the Tenant.
+        Ok(waits) => _ = waits.then(|| pass.look_again(LOOK_AGAIN)),
+        Err(fault) => pass.fault(Concern::Databases, fault),
     }
     // Writes go through the cache: it holds what was just applied.
     pass.services = live_services(ctx, &pass.identity)

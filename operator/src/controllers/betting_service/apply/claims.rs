@@ -1,17 +1,18 @@
 //! The service's part of its DatabaseClaims.
 
 use crate::controllers::Ctx;
-use crate::controllers::betting_service::build::claims::{claims, concern};
+use crate::controllers::betting_service::build::claims::{claims, concern, parties, withdrawn};
+use crate::controllers::betting_service::build::migration::instance;
 use crate::controllers::betting_service::dereference::Found;
 use crate::controllers::betting_service::validate::Service;
 use crate::fault::{Category, Fault, category_of};
 use crate::kube::ChildKind;
 use crate::kube::compare::{compare, normalise};
 use crate::kube::fields::manager;
-use kube::Api;
+use kube::{Api, ResourceExt as _};
 use kube::api::{DynamicObject, Patch, PatchParams};
 use paddock_crds::labels;
-use paddock_crds::v1alpha1::DatabaseClaim;
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim};
 use std::sync::Arc;
 
 /// Applies the service's part of its claims, and finds each as it is then: what is bound must be what is wanted now. All are tried;
@@ -37,7 +38,6 @@ pub async fn apply_claims(ctx: &Ctx, service: &Service, found: &mut Found) -> Re
 /// people to settle, not for the last writer.
 async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> Result<DatabaseClaim, Fault> {
     let name = desired.metadata.name.as_deref().unwrap_or_default();
-    let defect = |error| Fault::new(Category::Panic, "a claim has no JSON form: report this defect").with_source(error);
     let wanted = normalise(serde_json::to_value(desired).map_err(defect)?);
     let concern = concern(&service.name);
     let api: Api<DynamicObject> =
@@ -79,6 +79,81 @@ async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> R
         .with_source(error)),
         Err(error) => Err(Fault::of_request(&format!("applying DatabaseClaim {}/{name}", service.namespace), error)),
     }
+}
+
+/// Takes back the service's part of claims that it needs no more, when only what does not need them runs: a pod that still has a
+/// binding goes on using it.
+pub async fn withdraw_dropped(ctx: &Ctx, service: &Service, found: &Found, target: &str) -> Result<(), Fault> {
+    let of_target = |pod: &DynamicObject| {
+        pod.metadata.labels.as_ref().and_then(|labels| labels.get(labels::REVISION)).is_some_and(|it| it == target)
+    };
+    if !found.pods.iter().all(|pod| of_target(pod)) {
+        return Ok(());
+    }
+    for claim in ctx.cache.list_in::<DatabaseClaim>(&service.namespace) {
+        let needed = service.needs.iter().any(|need| Some(&need.claim) == claim.metadata.name.as_ref());
+        if !needed && parties(&claim).contains(&service.name) && !is_withdrawn(&claim, &service.name)? {
+            withdraw(ctx, &claim, &service.name).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Takes back the parts of services that do not exist any more; says whether some still have pods.
+pub async fn withdraw_ended(ctx: &Ctx, namespace: &str) -> Result<bool, Fault> {
+    let mut waits = false;
+    for claim in ctx.cache.list_in::<DatabaseClaim>(namespace) {
+        for name in parties(&claim) {
+            let known = ctx.cache.get::<BettingService>(Some(namespace), &name).is_some();
+            if known || is_withdrawn(&claim, &name)? {
+                continue;
+            }
+            let pods = |instance: &str| ctx.cache.children(ChildKind::Pod, Some(namespace), &[(labels::INSTANCE, instance)]);
+            if !pods(&name).is_empty() || !pods(&instance(&name)).is_empty() {
+                waits = true;
+                continue;
+            }
+            // The cache may be behind a service that was just made, or not be able to read it: the apiserver decides.
+            let resource = ChildKind::BettingService.api_resource();
+            let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), namespace, &resource);
+            let live = api.get_metadata_opt(&name).await;
+            if live.map_err(|error| Fault::of_request(&format!("reading BettingService {name}"), error))?.is_none() {
+                withdraw(ctx, &claim, &name).await?;
+            }
+        }
+    }
+    Ok(waits)
+}
+
+fn is_withdrawn(claim: &DatabaseClaim, service: &str) -> Result<bool, Fault> {
+    let wanted = normalise(serde_json::to_value(withdrawn(claim)).map_err(defect)?);
+    let live = serde_json::to_value(claim).map_err(defect)?;
+    Ok(compare(&concern(service), &wanted, &live, claim.metadata.managed_fields.as_ref()).differs.is_none())
+}
+
+async fn withdraw(ctx: &Ctx, claim: &DatabaseClaim, service: &str) -> Result<(), Fault> {
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Ok(());
+    }
+    let (name, namespace) = (claim.name_any(), claim.namespace().unwrap_or_default());
+    ctx.leader.fence()?;
+    let resource = ChildKind::DatabaseClaim.api_resource();
+    let api: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), &namespace, &resource);
+    // An apply would make a claim that has gone again: the uid says which one is meant.
+    let mut part = withdrawn(claim);
+    part.metadata.uid.clone_from(&claim.metadata.uid);
+    match api.patch(&name, &PatchParams::apply(&manager(&concern(service))), &Patch::Apply(&part)).await {
+        Ok(_) => {
+            tracing::info!(claim = name, namespace, service, "withdrew the part of a service that needs the claim no more");
+            Ok(())
+        }
+        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
+        Err(error) => Err(Fault::of_request(&format!("withdrawing from DatabaseClaim {namespace}/{name}"), error)),
+    }
+}
+
+fn defect(error: serde_json::Error) -> Fault {
+    Fault::new(Category::Panic, "a claim has no JSON form: report this defect").with_source(error)
 }
 
 fn read(claim: DynamicObject) -> Result<DatabaseClaim, Fault> {
