@@ -278,7 +278,8 @@ async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingServic
     }
     match withdraw_ended(ctx, &namespace).await {
         // Their pods end without waking the Tenant.
-        Ok(waits) => _ = waits.then(|| pass.look_again(LOOK_AGAIN)),
+        Ok(true) => pass.look_again(LOOK_AGAIN),
+        Ok(false) => {}
         Err(fault) => pass.fault(Concern::Databases, fault),
     }
     // Writes go through the cache: it holds what was just applied.
