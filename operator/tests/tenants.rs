@@ -398,6 +398,12 @@ async fn tenants_get_environments_and_give_them_back() {
     world
         .tenant("acme", json!([prod(json!({"domains": [{"host": "acme.example", "tls": {"secretName": "own"}}]}))]))
         .await;
+    let certificates = async || -> Vec<String> {
+        let all = world.names(ChildKind::Secret, "acme-prod").await;
+        all.into_iter().filter(|name| name.starts_with("tls-")).collect()
+    };
+    world.eventually("no certificate for a host that was given up", async || certificates().await.is_empty()).await;
+    assert!(world.names(ChildKind::Secret, "acme-prod").await.contains(&"paddock-control".to_owned()));
     world.until("zenith", "given the host", |s| condition(s, "DomainsReady").1 != "DomainTaken").await;
 
     // A Release in use waits; one that an environment left goes.

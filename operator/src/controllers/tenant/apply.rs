@@ -152,9 +152,6 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
 async fn own_namespace(ctx: &Ctx, pass: &mut Applied<'_>) -> bool {
     let name = pass.identity.namespace();
     let live = ctx.cache.child(ChildKind::Namespace, None, &name);
-    if live.is_none() {
-        ctx.cache.forget_secrets(&name);
-    }
     let foreign = live.is_some_and(|live| !namespace::is_ours(&pass.identity, &live));
     let result = if foreign {
         Err(Fault::new(Category::NotOurs, String::new()))
