@@ -9,7 +9,7 @@ use paddock_crds::v1alpha1::{
     Access, BettingService, BettingServiceSpec, ComponentSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
 };
 use paddock_crds::{duration, labels};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Time that a pod gets to drain unless the spec says otherwise.
@@ -134,37 +134,13 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
             spec.image
         )));
     }
-    ports(object)?;
+    let terms = component(&name, spec)?;
     let database_classes = facts.as_ref().map(|facts| facts.database_classes.clone()).unwrap_or_default();
     let needs = needs(&name, &spec.needs, &database_classes)?;
-    let migration = match &spec.migrations {
-        None => None,
-        Some(migrations) => {
-            let need = needs.iter().find(|it| it.need.name == migrations.need).cloned();
-            let need = need.filter(|it| it.need.engine == Engine::PostgreSQL).ok_or_else(|| {
-                Fault::invalid_spec(format!(
-                    "spec.migrations.need: {:?} is no PostgreSQL entry of needs; name one of them",
-                    migrations.need
-                ))
-            })?;
-            Some(Migration {
-                need,
-                command: migrations.expand.command.clone(),
-                timeout: time(migrations.expand.timeout.as_deref(), MIGRATION_TIMEOUT, "migrations.expand.timeout")?,
-            })
-        }
-    };
-    let drain = time(spec.drain.as_ref().map(|drain| drain.period.as_str()), DRAIN, "drain.period")?;
-    let deadline = spec.strategy.as_ref().and_then(|strategy| strategy.progress_deadline.as_deref());
-    let progress_deadline = time(deadline, PROGRESS_DEADLINE, "strategy.progressDeadline")?;
-    let scale_down = spec.autoscaling.as_ref().and_then(|autoscaling| autoscaling.scale_down.as_ref());
-    let scale_down = match scale_down {
-        None => None,
-        Some(it) => Some(time(Some(&it.stabilisation), Duration::ZERO, "autoscaling.scaleDown.stabilisation")?),
-    };
-    if scale_down.is_some_and(|window| window > Duration::from_hours(1)) {
-        return Err(Fault::invalid_spec("spec.autoscaling.scaleDown.stabilisation: at most 1h"));
-    }
+    let migration = spec.migrations.as_ref().and_then(|migrations| {
+        let need = needs.iter().find(|it| it.need.name == migrations.need).cloned()?;
+        Some(Migration { need, command: migrations.expand.command.clone(), timeout: terms.migration })
+    });
     let bounds = Bounds { min: spec.replicas.min, max: spec.replicas.max };
     let values = facts.map_or_else(
         || EnvironmentValues { class: EnvironmentClass::NonProduction.to_string(), ..EnvironmentValues::default() },
@@ -179,10 +155,49 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
         values,
         needs,
         migration,
-        drain,
-        progress_deadline,
-        scale_down,
+        drain: terms.drain,
+        progress_deadline: terms.progress_deadline,
+        scale_down: terms.scale_down,
         bounds,
+    })
+}
+
+/// Times of a component, with their defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    drain: Duration,
+    progress_deadline: Duration,
+    migration: Duration,
+    scale_down: Option<Duration>,
+}
+
+/// Checks what can be checked of a component wherever it runs: of a Release too, so that one that no environment could run says so.
+pub fn component(name: &str, spec: &ComponentSpec) -> Result<Terms, Fault> {
+    ports(spec)?;
+    claims(name, &spec.needs)?;
+    if let Some(migrations) = &spec.migrations
+        && !spec.needs.iter().any(|need| need.name == migrations.need && need.engine == Engine::PostgreSQL)
+    {
+        return Err(Fault::invalid_spec(format!(
+            "spec.migrations.need: {:?} is no PostgreSQL entry of needs; name one of them",
+            migrations.need
+        )));
+    }
+    let migration = spec.migrations.as_ref().and_then(|migrations| migrations.expand.timeout.as_deref());
+    let deadline = spec.strategy.as_ref().and_then(|strategy| strategy.progress_deadline.as_deref());
+    let scale_down = spec.autoscaling.as_ref().and_then(|autoscaling| autoscaling.scale_down.as_ref());
+    let scale_down = match scale_down {
+        None => None,
+        Some(it) => Some(time(Some(&it.stabilisation), Duration::ZERO, "autoscaling.scaleDown.stabilisation")?),
+    };
+    if scale_down.is_some_and(|window| window > Duration::from_hours(1)) {
+        return Err(Fault::invalid_spec("spec.autoscaling.scaleDown.stabilisation: at most 1h"));
+    }
+    Ok(Terms {
+        drain: time(spec.drain.as_ref().map(|drain| drain.period.as_str()), DRAIN, "drain.period")?,
+        progress_deadline: time(deadline, PROGRESS_DEADLINE, "strategy.progressDeadline")?,
+        migration: time(migration, MIGRATION_TIMEOUT, "migrations.expand.timeout")?,
+        scale_down,
     })
 }
 
@@ -220,8 +235,7 @@ fn made_by_hand(spec: &ComponentSpec) -> Result<(), Fault> {
     Ok(())
 }
 
-fn ports(object: &BettingService) -> Result<(), Fault> {
-    let spec = &object.spec.spec;
+fn ports(spec: &ComponentSpec) -> Result<(), Fault> {
     let mut names: BTreeMap<i32, &str> = BTreeMap::new();
     for port in &spec.ports {
         if let Some(other) = names.insert(port.port, &port.name) {
@@ -230,6 +244,9 @@ fn ports(object: &BettingService) -> Result<(), Fault> {
                 port.name, port.port
             )));
         }
+    }
+    if spec.market_book && !spec.ports.iter().any(|port| port.name == "control") {
+        return Err(Fault::invalid_spec("spec.marketBook: it is pushed to port control; declare that in ports"));
     }
     let probes =
         spec.probes.iter().flat_map(|probes| [("liveness", &probes.liveness), ("readiness", &probes.readiness)]);
@@ -246,9 +263,27 @@ fn ports(object: &BettingService) -> Result<(), Fault> {
     Ok(())
 }
 
+fn claims(service: &str, needs: &[Need]) -> Result<(), Fault> {
+    let mut named = BTreeSet::new();
+    for need in needs {
+        if need.access == Some(Access::Migrate) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: access Migrate of {} is for migration Jobs; use ReadWrite or ReadOnly",
+                need.name
+            )));
+        }
+        let claim = claim_name(service, need);
+        if !named.insert(claim.clone()) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: two needs name the claim {claim}; join them, or let them name different claims"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn needs(service: &str, needs: &[Need], classes: &[DatabaseClassRef]) -> Result<Vec<BoundNeed>, Fault> {
     let mut bound = Vec::with_capacity(needs.len());
-    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
     for need in needs {
         let class = classes.iter().find(|class| class.engine == need.engine).ok_or_else(|| {
             Fault::reference_not_found(format!(
@@ -257,18 +292,7 @@ fn needs(service: &str, needs: &[Need], classes: &[DatabaseClassRef]) -> Result<
                 need.name, need.engine, need.engine
             ))
         })?;
-        if need.access == Some(Access::Migrate) {
-            return Err(Fault::invalid_spec(format!(
-                "spec.needs: access Migrate of {} is for migration Jobs; use ReadWrite or ReadOnly",
-                need.name
-            )));
-        }
         let claim = claim_name(service, need);
-        if engines.insert(claim.clone(), need.engine).is_some() {
-            return Err(Fault::invalid_spec(format!(
-                "spec.needs: two needs name the claim {claim}; join them, or let them name different claims"
-            )));
-        }
         bound.push(BoundNeed { need: need.clone(), claim, class: class.class_name.clone() });
     }
     bound.sort_by(|one, other| one.need.name.cmp(&other.need.name));

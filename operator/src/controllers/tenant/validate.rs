@@ -289,7 +289,7 @@ mod tests {
     #[case::unreadable_release(json!({"release": "strange"}), Concern::Release, "ReferenceNotFound", "Release strange cannot be read")]
     #[case::unknown_component(json!({"services": [{"name": "ratse"}]}), Concern::Release, "InvalidSpec", "no component ratse")]
     #[case::no_digest(json!({"release": "loose", "databaseClasses": []}), Concern::Release, "DigestRequired", "component rates")]
-    #[case::invalid_release(json!({"release": "broken"}), Concern::Release, "ReleaseInvalid", "port 1")]
+    #[case::invalid_release(json!({"release": "broken"}), Concern::Release, "ReleaseInvalid", "are both 1")]
     fn a_refused_release_leaves_what_runs_alone(
         #[case] extra: Value,
         #[case] concern: Concern,
