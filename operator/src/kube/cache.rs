@@ -196,6 +196,14 @@ impl Cache {
         }
     }
 
+    /// Takes an event of a custom resource's watch into the cache.
+    #[cfg(test)]
+    pub(crate) fn watched<K: Typed>(&self, event: Event<K>) {
+        if let Some(store) = self.typed_store::<K>() {
+            store.apply(event);
+        }
+    }
+
     /// Takes a custom resource that cannot be decoded into the cache as its watch would.
     #[cfg(test)]
     pub(crate) fn observe_unreadable<K: Typed>(&self, meta: &ObjectMeta) {

@@ -9,11 +9,9 @@ use jiff::Timestamp;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, BettingServiceStatus};
-use std::collections::BTreeMap;
 
-/// Metric labels.
-const STRATEGY: &str = "Rolling";
-const PHASES: [&str; 3] = ["settled", "progressing", "stalled"];
+/// Metric label.
+pub const STRATEGY: &str = "Rolling";
 
 /// Reasons that an operator of the platform wants to hear of once.
 const WARNINGS: [&str; 7] = [
@@ -105,31 +103,10 @@ pub fn with_fault(mut status: BettingServiceStatus, generation: Option<i64>, fau
     status
 }
 
-/// Metrics of rollouts: how many services are in which phase, and how long the one that just ended took.
+/// How long the rollout that just ended took.
 pub fn measure(ctx: &Ctx, old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) {
-    let mut phases: BTreeMap<&str, i64> = PHASES.iter().map(|phase| (*phase, 0)).collect();
-    for service in ctx.cache.list::<BettingService>() {
-        if let Some(status) = &service.status {
-            *phases.entry(phase(status)).or_default() += 1;
-        }
-    }
-    for (phase, count) in phases {
-        ctx.metrics.rollouts.with_label_values(&[STRATEGY, phase]).set(count);
-    }
     if let Some(seconds) = took(old, new, now) {
         ctx.metrics.rollout_duration.with_label_values(&[STRATEGY, "available"]).observe(seconds);
-    }
-}
-
-/// Where a service's rollout stands, for metrics.
-fn phase(status: &BettingServiceStatus) -> &'static str {
-    let has = |type_: &str| status.conditions.iter().any(|condition| condition.type_ == type_);
-    if has(STALLED) {
-        "stalled"
-    } else if has(RECONCILING) {
-        "progressing"
-    } else {
-        "settled"
     }
 }
 
@@ -225,9 +202,5 @@ mod tests {
         let now = Timestamp::from_second(25).unwrap();
         assert_eq!(took(&before, &after, now), Some(15.0));
         assert_eq!(took(&after, &after, now), None);
-        assert_eq!(
-            (phase(&after), phase(&status(&json!([condition("Stalled", "True", "X")])))),
-            ("settled", "stalled")
-        );
     }
 }
