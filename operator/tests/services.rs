@@ -528,11 +528,13 @@ async fn claims_and_migrations(world: &World) {
     };
     gateway("2.0", json!({"write": [{"name": "ledger", "partitions": 3}], "read": []})).await;
     let status = world.until("gateway", "refused", |status| condition(status, "Stalled") == "True").await;
-    assert_eq!((reason(&status, "Stalled"), reason(&status, "ClaimsBound")), ("InvalidSpec".into(), "WaitingForClaims".into()));
+    assert_eq!(
+        (reason(&status, "Stalled"), reason(&status, "ClaimsBound")),
+        ("InvalidSpec".into(), "WaitingForClaims".into())
+    );
     assert_eq!((condition(&status, "Ready"), &status["stableVersion"]), ("True".into(), &json!("1.0")));
     gateway("3.0", json!({"write": [], "read": ["ledger", "offer"]})).await;
-    let status =
-        world.until("gateway", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    let status = world.until("gateway", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
     assert!(status.to_string().contains("not bound yet as it is wanted now"), "{status}");
     quiet(world).await;
     let gateways = async || {
@@ -611,7 +613,10 @@ async fn a_migration_that_cannot_start(world: &World) {
     let room = json!({"status": {"allocatable": {"cpu": "9000"}, "capacity": {"cpu": "9000"}}});
     nodes.patch_status(&node, &PatchParams::default(), &Patch::Merge(&room)).await.unwrap();
     let status = world.settled("late").await;
-    assert_eq!((condition(&status, "MigrationsApplied"), condition(&status, "Stalled")), ("True".into(), String::new()));
+    assert_eq!(
+        (condition(&status, "MigrationsApplied"), condition(&status, "Stalled")),
+        ("True".into(), String::new())
+    );
     world.server.kubectl(&["delete", "bsvc", "late", "-n", NAMESPACE]).await.unwrap();
 }
 

@@ -17,7 +17,8 @@ pub fn measure(cache: &Cache, metrics: &Metrics) {
     let tenants: Vec<_> = cache.list::<Tenant>();
     let tenants: Vec<_> = tenants.iter().filter_map(|it| it.status.as_ref()).map(|it| phase(&it.conditions)).collect();
     let services: Vec<_> = cache.list::<BettingService>();
-    let services: Vec<_> = services.iter().filter_map(|it| it.status.as_ref()).map(|it| phase(&it.conditions)).collect();
+    let services: Vec<_> =
+        services.iter().filter_map(|it| it.status.as_ref()).map(|it| phase(&it.conditions)).collect();
     let count = |all: &[&str], phase: &str| {
         i64::try_from(all.iter().filter(|found| **found == phase).count()).unwrap_or(i64::MAX)
     };
@@ -48,9 +49,7 @@ mod tests {
     #[test]
     fn phases_are_counted_as_they_are_now() {
         let (cache, metrics) = (Cache::new(), Metrics::new().unwrap());
-        let condition = |type_: &str| {
-            json!({"conditions": [{"type": type_, "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
-        };
+        let condition = |type_: &str| json!({"conditions": [{"type": type_, "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
         let mut tenant = tenant();
         tenant.status = serde_json::from_value(condition("Stalled")).unwrap();
         let mut service = betting_service(Value::Null);
@@ -60,7 +59,10 @@ mod tests {
         let counts = || {
             measure(&cache, &metrics);
             PHASES.map(|phase| {
-                (metrics.tenants.with_label_values(&[phase]).get(), metrics.rollouts.with_label_values(&[STRATEGY, phase]).get())
+                (
+                    metrics.tenants.with_label_values(&[phase]).get(),
+                    metrics.rollouts.with_label_values(&[STRATEGY, phase]).get(),
+                )
             })
         };
         assert_eq!(counts(), [(0, 0), (0, 1), (1, 0)]);

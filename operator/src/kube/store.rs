@@ -345,9 +345,7 @@ mod tests {
         let seen = recorded(&store);
         store.apply(Event::Apply(object("a", 1)));
         store.skip(&object("a", 2).metadata, false);
-        let known = |name| {
-            (store.get(Some("acme-prod"), name).is_some(), store.is_unreadable(Some("acme-prod"), name))
-        };
+        let known = |name| (store.get(Some("acme-prod"), name).is_some(), store.is_unreadable(Some("acme-prod"), name));
         assert_eq!(known("a"), (true, true), "as it was, and it is known that it is so no more");
         store.apply(Event::Init);
         store.skip(&object("a", 2).metadata, true);

@@ -406,7 +406,9 @@ mod tests {
         assert_eq!(trouble(waiting("ImagePullBackOff", "back-off 20s"), 0), pull);
         let crash = trouble(waiting("CrashLoopBackOff", "back-off 40s"), 2);
         assert_eq!(crash.as_ref().map(|it| it.reason), Some("ContainerCrashing"));
-        for between in [json!({"running": {}}), json!({"terminated": {"exitCode": 1}}), waiting("RunContainerError", "x")] {
+        for between in
+            [json!({"running": {}}), json!({"terminated": {"exitCode": 1}}), waiting("RunContainerError", "x")]
+        {
             assert_eq!(trouble(between, 2), crash);
         }
         assert_eq!(trouble(json!({"running": {}}), 1), None, "one restart may have a reason");

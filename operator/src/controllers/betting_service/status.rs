@@ -140,7 +140,8 @@ fn conditions(
     all = all.set(AVAILABLE, serves, reason, message.clone()).set(READY, serves, reason, message);
     match (plan.phase, progress) {
         (Phase::Migrating, Some(it)) if lapsed(seen, old, generation) => {
-            let message = format!("no pod of the migration started a container in time; it is tried again: {}", it.message);
+            let message =
+                format!("no pod of the migration started a container in time; it is tried again: {}", it.message);
             all.set(STALLED, true, MIGRATION_FAILED, message)
         }
         (Phase::MigrationFailed, Some(it)) => all.set(STALLED, true, it.reason, it.message),

@@ -377,7 +377,10 @@ mod tests {
                 match validate(&object, facts()) {
                     Ok(service) => assert!(may && service.of_release, "{field} {labels:?}"),
                     Err(fault) => {
-                        assert!(!may && fault.message.starts_with(&format!("spec.{field}: only components")), "{fault}");
+                        assert!(
+                            !may && fault.message.starts_with(&format!("spec.{field}: only components")),
+                            "{fault}"
+                        );
                     }
                 }
             }

@@ -48,8 +48,5 @@ fn unreadable(environment: &Environment, cache: &Cache) -> Vec<String> {
     let classes = environment.database_classes.iter().map(|wanted| wanted.class_name.as_str());
     let classes = classes.filter(|name| cache.is_unreadable::<DatabaseClass>(None, name));
     let release = Some(environment.release.as_str()).filter(|name| cache.is_unreadable::<Release>(None, name));
-    classes
-        .map(|name| format!("DatabaseClass {name}"))
-        .chain(release.map(|name| format!("Release {name}")))
-        .collect()
+    classes.map(|name| format!("DatabaseClass {name}")).chain(release.map(|name| format!("Release {name}"))).collect()
 }

@@ -77,10 +77,8 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
             )),
             None if !rests(service) && !serves(service) => {
                 let why = condition(service, READY);
-                let why = why.map_or_else(
-                    || "it was made a moment ago".to_owned(),
-                    |c| format!("{}: {}", c.reason, c.message),
-                );
+                let why = why
+                    .map_or_else(|| "it was made a moment ago".to_owned(), |c| format!("{}: {}", c.reason, c.message));
                 findings.push(Finding::waiting(
                     Concern::Services,
                     environment,
@@ -306,7 +304,10 @@ mod tests {
         let services = vec![service("rates", "True", true, 1), new.clone()];
         let changed = status(&tenant, &[applied(&tenant.spec.environments[0], services, Vec::new())]);
         assert_eq!(changed.summary.as_deref(), Some("prod 2/2"));
-        assert_eq!((get(&changed, "Ready"), get(&changed, "ServicesReady")), (Some(("True", "Ready")), Some(("True", "AllReady"))));
+        assert_eq!(
+            (get(&changed, "Ready"), get(&changed, "ServicesReady")),
+            (Some(("True", "Ready")), Some(("True", "AllReady")))
+        );
         assert_eq!(get(&changed, "ReleaseApplied"), Some(("False", "RollingOut")));
         assert_eq!(get(&changed, "Reconciling"), Some(("True", "RollingOut")));
         assert_eq!(changed.environments[0].release, None, "nobody has said yet that it runs");
@@ -331,7 +332,10 @@ mod tests {
         };
         let stable = failed("True");
         assert_eq!(get(&stable, "Ready"), Some(("True", "Ready")));
-        assert_eq!((get(&stable, "Stalled"), get(&stable, "ServicesReady")), (Some(("True", "ServiceStalled")), Some(("False", "ServiceStalled"))));
+        assert_eq!(
+            (get(&stable, "Stalled"), get(&stable, "ServicesReady")),
+            (Some(("True", "ServiceStalled")), Some(("False", "ServiceStalled")))
+        );
         assert_eq!(get(&failed("False"), "Ready"), Some(("False", "ServiceStalled")));
     }
 
@@ -340,11 +344,18 @@ mod tests {
         let tenant = tenant(json!([
             {"name": "dev", "class": "NonProduction", "release": "none"}, {"name": "prod", "class": "Production", "release": "new"}
         ]));
-        let missing = vec![Finding::stalled(Concern::Release, "dev", "ReferenceNotFound", "Release none does not exist")];
-        let dev = |services: Vec<BettingService>| Applied { wanted: None, ..applied(&tenant.spec.environments[0], services, missing.clone()) };
+        let missing =
+            vec![Finding::stalled(Concern::Release, "dev", "ReferenceNotFound", "Release none does not exist")];
+        let dev = |services: Vec<BettingService>| Applied {
+            wanted: None,
+            ..applied(&tenant.spec.environments[0], services, missing.clone())
+        };
         let prod = || applied(&tenant.spec.environments[1], vec![service("rates", "True", true, 2)], Vec::new());
         let running = status(&tenant, &[dev(vec![service("rates", "True", true, 2)]), prod()]);
-        assert_eq!((get(&running, "Ready"), get(&running, "Stalled")), (Some(("True", "Ready")), Some(("True", "ReferenceNotFound"))));
+        assert_eq!(
+            (get(&running, "Ready"), get(&running, "Stalled")),
+            (Some(("True", "Ready")), Some(("True", "ReferenceNotFound")))
+        );
         let empty = status(&tenant, &[dev(Vec::new()), prod()]);
         assert_eq!(get(&empty, "Ready"), Some(("False", "ReferenceNotFound")));
     }

@@ -119,8 +119,7 @@ fn database_classes(
         match references.classes.get(name) {
             None => findings.push(refuse(
                 "ReferenceNotFound",
-                references
-                    .absent(&format!("DatabaseClass {name}"), "create it, or name another in databaseClasses"),
+                references.absent(&format!("DatabaseClass {name}"), "create it, or name another in databaseClasses"),
             )),
             Some(class) if class.spec.engine != engine => findings.push(refuse(
                 "EngineMismatch",

@@ -9,8 +9,8 @@ use crate::fault::{Category, Fault, category_of};
 use crate::kube::ChildKind;
 use crate::kube::compare::{compare, normalise};
 use crate::kube::fields::manager;
-use kube::{Api, ResourceExt as _};
 use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, ResourceExt as _};
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim};
 use std::sync::Arc;
@@ -108,7 +108,8 @@ pub async fn withdraw_ended(ctx: &Ctx, namespace: &str) -> Result<bool, Fault> {
             if known || is_withdrawn(&claim, &name)? {
                 continue;
             }
-            let pods = |instance: &str| ctx.cache.children(ChildKind::Pod, Some(namespace), &[(labels::INSTANCE, instance)]);
+            let pods =
+                |instance: &str| ctx.cache.children(ChildKind::Pod, Some(namespace), &[(labels::INSTANCE, instance)]);
             if !pods(&name).is_empty() || !pods(&instance(&name)).is_empty() {
                 waits = true;
                 continue;
@@ -144,7 +145,12 @@ async fn withdraw(ctx: &Ctx, claim: &DatabaseClaim, service: &str) -> Result<(),
     part.metadata.uid.clone_from(&claim.metadata.uid);
     match api.patch(&name, &PatchParams::apply(&manager(&concern(service))), &Patch::Apply(&part)).await {
         Ok(_) => {
-            tracing::info!(claim = name, namespace, service, "withdrew the part of a service that needs the claim no more");
+            tracing::info!(
+                claim = name,
+                namespace,
+                service,
+                "withdrew the part of a service that needs the claim no more"
+            );
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
@@ -159,7 +165,8 @@ fn defect(error: serde_json::Error) -> Fault {
 fn read(claim: DynamicObject) -> Result<DatabaseClaim, Fault> {
     let name = claim.metadata.name.clone().unwrap_or_default();
     claim.try_parse().map_err(|error| {
-        let message = format!("DatabaseClaim {name} cannot be read by this operator: install the one that knows its fields");
+        let message =
+            format!("DatabaseClaim {name} cannot be read by this operator: install the one that knows its fields");
         Fault::new(Category::Rejected, message).with_source(error)
     })
 }

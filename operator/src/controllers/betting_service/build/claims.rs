@@ -83,14 +83,8 @@ fn claim(service: &Service, bound: &BoundNeed) -> DynamicObject {
 /// A service's part of a claim that it needs no more: what the claim cannot be without, no login and no topic.
 pub fn withdrawn(claim: &DatabaseClaim) -> DynamicObject {
     let resource = ChildKind::DatabaseClaim.api_resource();
-    let kept = [
-        labels::MANAGED_BY,
-        labels::PART_OF,
-        labels::TENANT,
-        labels::ENVIRONMENT,
-        labels::CLAIM,
-        labels::ORIGIN,
-    ];
+    let kept =
+        [labels::MANAGED_BY, labels::PART_OF, labels::TENANT, labels::ENVIRONMENT, labels::CLAIM, labels::ORIGIN];
     let live = claim.metadata.labels.iter().flatten();
     DynamicObject {
         types: Some(TypeMeta { api_version: resource.api_version, kind: resource.kind }),
@@ -171,7 +165,8 @@ mod tests {
 
     #[test]
     fn a_withdrawn_part_keeps_the_claim_and_names_its_party() {
-        let mut claim: DatabaseClaim = serde_json::from_value(serde_json::to_value(&claims(&bus())[0]).unwrap()).unwrap();
+        let mut claim: DatabaseClaim =
+            serde_json::from_value(serde_json::to_value(&claims(&bus())[0]).unwrap()).unwrap();
         claim.metadata.managed_fields = serde_json::from_value(json!([
             {"manager": "paddock/needs-odds", "operation": "Apply"}, {"manager": "paddock/claims", "operation": "Apply"},
             {"manager": "someone", "operation": "Update"},

@@ -63,11 +63,7 @@ impl Service {
 /// Labels that select exactly the objects of a service in its namespace. What the environment has beside its services is of no
 /// component, whatever its instance is called.
 pub fn selector<'a>(service: &'a str, component: &'a str) -> [(&'a str, &'a str); 3] {
-    [
-        (labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK),
-        (labels::INSTANCE, service),
-        (labels::COMPONENT, component),
-    ]
+    [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::INSTANCE, service), (labels::COMPONENT, component)]
 }
 
 /// Name of what belongs to one revision.
