@@ -95,6 +95,7 @@ impl World {
             classes.iter().map(|class| database_class::network::policy(class, &settings)).collect();
         let references = References {
             classes: classes.into_iter().map(|class| (class.name_any(), Arc::new(class))).collect(),
+            unreadable: BTreeSet::new(),
             releases: example::<Release>("10-releases.yaml")
                 .into_iter()
                 .map(|it| (it.name_any(), Arc::new(it)))
@@ -237,15 +238,13 @@ impl World {
     }
 }
 
-/// A component that a brand's owners run themselves, with every port that policies know by name.
+/// A component that a brand's owners run themselves, with every port that it may have of those that policies know by name.
 fn own_service(namespace: &str) -> BettingService {
     let object = json!({
         "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService", "metadata": {"name": "own", "namespace": namespace},
         "spec": {
             "component": "own", "version": "1", "image": format!("r.example/own@sha256:{}", "0".repeat(64)),
-            "ports": [
-                {"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}, {"name": "control", "port": 9091},
-            ],
+            "ports": [{"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}],
         }
     });
     serde_json::from_value(object).unwrap()
