@@ -95,11 +95,11 @@ impl World {
             classes.iter().map(|class| database_class::network::policy(class, &settings)).collect();
         let references = References {
             classes: classes.into_iter().map(|class| (class.name_any(), Arc::new(class))).collect(),
-            unreadable: BTreeSet::new(),
             releases: example::<Release>("10-releases.yaml")
                 .into_iter()
                 .map(|it| (it.name_any(), Arc::new(it)))
                 .collect(),
+            ..References::default()
         };
         for file in ["20-platform.yaml", "21-acme.yaml", "22-zenith.yaml"] {
             let mut tenant = example::<Tenant>(file).remove(0);
