@@ -225,12 +225,12 @@ fn made_by_hand(spec: &ComponentSpec) -> Result<(), Fault> {
     if spec.route.is_some() {
         return refuse("route", "are reached through the Gateway");
     }
+    if spec.market_book {
+        return refuse("marketBook", "get the market book");
+    }
     // Its token is the environment's, and opens the control port of every component.
     if spec.ports.iter().any(|port| port.name == "control") {
         return refuse("ports", "have a port named control");
-    }
-    if spec.market_book {
-        return refuse("marketBook", "get the market book");
     }
     Ok(())
 }
@@ -362,7 +362,7 @@ mod tests {
             ("calls", json!({"ports": ports, "calls": ["account"]})),
             ("route", json!({"ports": ports, "route": {"path": "/"}})),
             ("ports", json!({"ports": control})),
-            ("marketBook", json!({"ports": ports, "marketBook": true})),
+            ("marketBook", json!({"ports": control, "marketBook": true})),
         ] {
             for (managed_by, tenant, environment, may) in [
                 ("paddock", "acme", "prod", true),
