@@ -434,8 +434,8 @@ async fn an_outage_is_told(world: &World) {
         .kubectl(&["delete", "deployment", &name, "-n", NAMESPACE, "--cascade=foreground", "--wait=false"])
         .await
         .unwrap();
-    let status = world.until("fragile", "not ready", |status| condition(status, "Ready") == "False").await;
-    assert_eq!((condition(&status, "Available"), &status["summary"]), ("False".into(), &json!("0/2")));
+    let status = world.until("fragile", "without pods", |status| status["summary"] == "0/2").await;
+    assert_eq!((condition(&status, "Available"), condition(&status, "Ready")), ("False".into(), "False".into()));
     deployments.patch(&name, &params, &Patch::Merge(&hold(json!(null)))).await.unwrap();
     world.settled("fragile").await;
 }
