@@ -107,7 +107,7 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
             .filter_map(|s| s.metadata.name.as_deref())
             .collect();
         let message = format!("Release {} is on its way; not there yet: {}", applied.spec.release, behind.join(", "));
-        findings.push(Finding::waiting(Concern::Release, environment, "RollingOut", message));
+        findings.push(Finding::settling(Concern::Release, environment, "RollingOut", message));
     }
     findings
 }
@@ -173,15 +173,12 @@ fn conclude(mut conditions: Conditions, findings: &[(bool, Finding)], suspended:
     }
     worst.sort_by_key(|f| f.weight);
     let stalled: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight == Weight::Stalled).collect();
-    let waiting: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight == Weight::Waiting).collect();
+    let waiting: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight != Weight::Stalled).collect();
     // What takes nothing away from what is served has its concern's condition, and Reconciling or Stalled: a rollout in flight, one
     // that failed, a Release that does not exist.
     let mut unserved: Vec<&Finding> = findings
         .iter()
-        .filter(|(served, f)| {
-            let of_environment = !served && (f.weight == Weight::Stalled || f.concern != Concern::Release);
-            of_environment || f.concern == Concern::Domains
-        })
+        .filter(|(served, f)| f.weight != Weight::Settling && (!served || f.concern == Concern::Domains))
         .map(|(_, f)| f)
         .collect();
     unserved.sort_by_key(|f| (f.weight, f.concern));
@@ -337,6 +334,23 @@ mod tests {
             (Some(("True", "ServiceStalled")), Some(("False", "ServiceStalled")))
         );
         assert_eq!(get(&failed("False"), "Ready"), Some(("False", "ServiceStalled")));
+    }
+
+    #[test]
+    fn listeners_that_changed_a_moment_ago_take_nothing_away() {
+        let tenant = prod();
+        let with = |finding: Finding| {
+            let services = vec![service("rates", "True", true, 2)];
+            status(&tenant, &[applied(&tenant.spec.environments[0], services, vec![finding])])
+        };
+        let changed = with(Finding::settling(Concern::Domains, "prod", "ListenersPending", "changed"));
+        assert_eq!(
+            (get(&changed, "Ready"), get(&changed, "Reconciling")),
+            (Some(("True", "Ready")), Some(("True", "ListenersPending")))
+        );
+        assert_eq!(get(&changed, "DomainsReady"), Some(("False", "ListenersPending")));
+        let pending = with(Finding::waiting(Concern::Domains, "prod", "ListenersPending", "no address"));
+        assert_eq!(get(&pending, "Ready"), Some(("False", "ListenersPending")));
     }
 
     #[test]

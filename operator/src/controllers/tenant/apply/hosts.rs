@@ -150,6 +150,10 @@ fn listening(ctx: &Ctx, pass: &mut Applied<'_>) {
         let environment = pass.identity.environment.as_str();
         let finding = match serving(live.as_deref()) {
             Serving::Programmed => continue,
+            Serving::Changed => {
+                let why = "the Gateway has not looked at the listeners again since they changed";
+                Finding::settling(Concern::Domains, environment, "ListenersPending", why)
+            }
             Serving::Pending(why) => Finding::waiting(Concern::Domains, environment, "ListenersPending", why),
             Serving::BadCertificate { host, message } => Finding::stalled(
                 Concern::Domains,
