@@ -331,8 +331,12 @@ async fn services_roll_out_scale_suspend_and_rest() {
     world.settled("rates").await;
 
     claims_and_migrations(&world).await;
+    a_migration_that_cannot_start(&world).await;
     markets(&world).await;
     calls(&world).await;
+    made_by_hand(&world).await;
+    names_of_the_environment(&world).await;
+    an_outage_is_told(&world).await;
     books_are_pushed(&world).await;
     a_namespace_made_again_goes_on_above(&world).await;
     a_fault_is_told_once(&world).await;
@@ -362,17 +366,16 @@ async fn quiet(world: &World) -> u64 {
     tokio::time::timeout(PATIENCE, watch).await.expect("it comes to rest")
 }
 
-/// Components of a Release get tokens for those that they call; what a tenant makes by hand gets none.
-async fn calls(world: &World) {
-    let calls = json!({"calls": ["calculations", "account"]});
-    world.service("settlement", calls.clone()).await;
-    let status = world.until("settlement", "refused", |status| condition(status, "Stalled") == "True").await;
-    assert_eq!(reason(&status, "Ready"), "InvalidSpec");
-    assert!(status.to_string().contains("components of a Release"), "{status}");
-    let made = json!({
+/// Labels of what the Tenant makes for the environment's Release.
+fn of_release() -> Value {
+    json!({
         "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
-    });
-    world.labelled("settlement", made, calls).await;
+    })
+}
+
+/// Components of a Release get tokens for those that they call.
+async fn calls(world: &World) {
+    world.labelled("settlement", of_release(), json!({"calls": ["calculations", "account"]})).await;
     let status = world.settled("settlement").await;
     let name = format!("settlement-{}", status["revision"].as_str().unwrap());
     let deployment = world.api(ChildKind::Deployment).get(&name).await.unwrap();
@@ -385,6 +388,101 @@ async fn calls(world: &World) {
         .map(|source| source["serviceAccountToken"]["audience"].as_str().unwrap())
         .collect();
     assert_eq!(audiences, ["account", "calculations"]);
+}
+
+/// What somebody makes by hand in an environment gets no token, no route, no control port, no market book, no login of what the
+/// Release's components have, and no Secret of the environment by the name of a binding.
+async fn made_by_hand(world: &World) {
+    let control = json!([{"name": "http", "port": 8080}, {"name": "control", "port": 9091}]);
+    for (name, more, field) in [
+        ("caller", json!({"calls": ["account"]}), "spec.calls"),
+        ("door", json!({"route": {"path": "/"}}), "spec.route"),
+        ("drainer", json!({"ports": control}), "spec.ports"),
+        ("bookie", json!({"marketBook": true}), "spec.marketBook"),
+    ] {
+        world.service(name, more).await;
+        let status = world.until(name, "refused", |status| condition(status, "Stalled") == "True").await;
+        assert_eq!(reason(&status, "Ready"), "InvalidSpec");
+        assert!(status.to_string().contains(&format!("{field}: only components of a Release")), "{status}");
+    }
+
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let needs = |claim: &str| json!({"needs": [{"name": "db", "engine": "PostgreSQL", "claim": claim}]});
+    world.labelled("ledger", of_release(), needs("ledger-db")).await;
+    world.until("ledger", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    world.service("spy", needs("ledger-db")).await;
+    let status = world.until("spy", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert!(status.to_string().contains("claim ledger-db belongs to components of a Release"), "{status}");
+    let roles = claims.get("ledger-db").await.unwrap().spec.roles;
+    assert_eq!(roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>(), ["ledger"]);
+
+    // A binding that would be called like the Secret of the control ports.
+    world.service("control", needs("paddock")).await;
+    world.until("control", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    bound(&claims, "paddock").await;
+    let status = world
+        .until("control", "told", |status| status.to_string().contains("binding Secret paddock-control is not there"))
+        .await;
+    assert_eq!(reason(&status, "ClaimsBound"), "WaitingForClaims");
+
+    let deployments = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
+    for name in ["caller", "door", "drainer", "bookie", "ledger", "spy", "control"] {
+        let started = deployments.items.iter().any(|it| it.name_any().starts_with(&format!("{name}-")));
+        assert!(!started, "{name} runs");
+        world.server.kubectl(&["delete", "bsvc", name, "-n", NAMESPACE]).await.unwrap();
+    }
+}
+
+/// What serves is deleted and holds on: that nothing is ready is told although the reconcile cannot get on.
+async fn an_outage_is_told(world: &World) {
+    world.service("fragile", json!({})).await;
+    let status = world.settled("fragile").await;
+    let name = format!("fragile-{}", status["revision"].as_str().unwrap());
+    let deployments = world.api(ChildKind::Deployment);
+    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    let params = PatchParams { field_manager: Some("someone".into()), ..PatchParams::default() };
+    deployments.patch(&name, &params, &Patch::Merge(&hold(json!(["test.example/hold"])))).await.unwrap();
+    world
+        .server
+        .kubectl(&["delete", "deployment", &name, "-n", NAMESPACE, "--cascade=foreground", "--wait=false"])
+        .await
+        .unwrap();
+    let status = world.until("fragile", "without pods", |status| status["summary"] == "0/2").await;
+    assert_eq!((condition(&status, "Available"), condition(&status, "Ready")), ("False".into(), "False".into()));
+    deployments.patch(&name, &params, &Patch::Merge(&hold(json!(null)))).await.unwrap();
+    world.settled("fragile").await;
+}
+
+/// Services whose names are those of instances of the environment's own objects leave these alone.
+async fn names_of_the_environment(world: &World) {
+    let mut labels = of_release();
+    labels["app.kubernetes.io/name"] = json!("environment.paddock.bet");
+    labels["app.kubernetes.io/instance"] = json!(NAMESPACE);
+    let issuer = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"issuer": "i"},
+        "metadata": {"name": "token-issuer", "namespace": NAMESPACE, "labels": labels}
+    });
+    world.server.apply(&issuer.to_string()).await.unwrap();
+    let uids = async || {
+        let all = world.api(ChildKind::ConfigMap);
+        [all.get("token-issuer").await.unwrap().uid(), all.get("market-book").await.unwrap().uid()]
+    };
+    let before = uids().await;
+    for name in [NAMESPACE, "market-book"] {
+        world.service(name, json!({})).await;
+        world.settled(name).await;
+    }
+    assert_eq!(uids().await, before);
+}
+
+/// What the DatabaseClaim controller says of a claim that it bound as it is.
+async fn bound(claims: &Api<DatabaseClaim>, name: &str) {
+    let generation = claims.get(name).await.unwrap().metadata.generation;
+    let bound = json!({"status": {"observedGeneration": generation, "conditions": [{
+        "type": "Bound", "status": "True", "reason": "Bound", "message": "", "observedGeneration": generation,
+        "lastTransitionTime": "2026-01-01T00:00:00Z"
+    }]}});
+    claims.patch_status(name, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
 }
 
 async fn claims_and_migrations(world: &World) {
@@ -414,18 +512,9 @@ async fn claims_and_migrations(world: &World) {
         [("bus", vec!["bus-account", "bus-gateway"]), ("account-db", vec!["account-db-account", "account-db-migrate"])]
     {
         for secret in secrets {
-            let object = json!({
-                "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
-                "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
-                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
-                }}
-            });
-            world.server.apply(&object.to_string()).await.unwrap();
+            binding(world, claim, secret).await;
         }
-        let bound = json!({"status": {"conditions": [{
-            "type": "Bound", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
-        }]}});
-        claims.patch_status(claim, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
+        bound(&claims, claim).await;
     }
     assert_eq!(claims.get("bus").await.unwrap().metadata.generation, bus.metadata.generation, "{before:?}");
     world.settled("gateway").await;
@@ -440,11 +529,119 @@ async fn claims_and_migrations(world: &World) {
     let ended = jobs.items[0].data["status"]["completionTime"].as_str().unwrap().to_owned();
     assert!(ended.parse::<k8s_openapi::jiff::Timestamp>().unwrap() <= started.0, "{ended} {started:?}");
 
+    // A claim that cannot be applied holds up the new revision; so does one that is not bound yet as it is wanted now.
+    let gateway = |version: &str, topics: Value| {
+        world.service(
+            "gateway",
+            json!({
+                "version": version, "config": {"VERSION": version},
+                "needs": [{"name": "bus", "engine": "Kafka", "claim": "bus", "topics": topics}]
+            }),
+        )
+    };
+    gateway("2.0", json!({"write": [{"name": "ledger", "partitions": 3}], "read": []})).await;
+    let status = world.until("gateway", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!(
+        (reason(&status, "Stalled"), reason(&status, "ClaimsBound")),
+        ("InvalidSpec".into(), "WaitingForClaims".into())
+    );
+    assert_eq!((condition(&status, "Ready"), &status["stableVersion"]), ("True".into(), &json!("1.0")));
+    gateway("3.0", json!({"write": [], "read": ["ledger", "offer"]})).await;
+    let status = world.until("gateway", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    assert!(status.to_string().contains("not bound yet as it is wanted now"), "{status}");
+    quiet(world).await;
+    let gateways = async || {
+        let all = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
+        all.items.iter().filter(|it| it.name_any().starts_with("gateway-")).count()
+    };
+    assert_eq!(gateways().await, 1, "no other revision has begun");
+    bound(&claims, "bus").await;
+    world.until("gateway", "on version 3", |status| status["stableVersion"] == "3.0").await;
+    world.settled("gateway").await;
+
+    // A need that is dropped: its login goes when the pods that had it have.
+    world.service("gateway", json!({"version": "4.0"})).await;
+    world.until("gateway", "on version 4", |status| status["stableVersion"] == "4.0").await;
+    let alone = async {
+        loop {
+            let roles = claims.get("bus").await.unwrap().spec.roles;
+            if roles.iter().map(|role| role.name.as_str()).eq(["account"]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, alone).await.expect("the gateway has no role on the bus");
+    bound(&claims, "bus").await;
+
     // The record outlives the Job: it is not run again.
     world.server.kubectl(&["delete", "job", &name, "-n", NAMESPACE, "--wait=true"]).await.unwrap();
     quiet(world).await;
     assert_eq!(world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items.len(), 0);
     world.settled("account").await;
+}
+
+/// A migration whose pod cannot start is told of, and recovers by itself when what keeps it is mended, also after its time.
+async fn a_migration_that_cannot_start(world: &World) {
+    let late = json!({
+        "needs": [{"name": "db", "engine": "PostgreSQL"}], "resources": {"requests": {"cpu": "3000", "memory": "64Mi"}},
+        "migrations": {"need": "db", "expand": {"command": ["/paddock-late", "migrate"], "timeout": "20s"}},
+    });
+    world.service("late", late).await;
+    world.until("late", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    for secret in ["late-db-late", "late-db-migrate"] {
+        binding(world, "late-db", secret).await;
+    }
+    bound(&claims, "late-db").await;
+    let status = world.until("late", "unscheduled", |status| reason(status, "Reconciling") == "Unschedulable").await;
+    assert!(status.to_string().contains("migration Job late-migrate-"), "{status}");
+    let jobs = async || -> Vec<DynamicObject> {
+        let all = world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().filter(|job| job.name_any().starts_with("late-migrate-")).collect()
+    };
+    let first = jobs().await[0].uid();
+    let pods = world.api(ChildKind::Pod);
+    let of_job = ListParams::default().labels("app.kubernetes.io/instance=late-migrate");
+    let pod = pods.list(&of_job).await.unwrap().items[0].name_any();
+    let pulling = json!({"status": {"containerStatuses": [{
+        "name": "migrate", "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}
+    }]}});
+    pods.patch_status(&pod, &PatchParams::default(), &Patch::Merge(&pulling)).await.unwrap();
+    world.until("late", "without image", |status| reason(status, "Reconciling") == "ImagePullFailed").await;
+    world.until("late", "given up", |status| reason(status, "Stalled") == "MigrationFailed").await;
+    let again = async {
+        while jobs().await.first().is_none_or(|job| job.uid() == first) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("the Job is made again");
+    let status = world.until("late", "stalled", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!(condition(&status, "Ready"), "False");
+
+    // A larger node comes.
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(world.client.clone());
+    let node = nodes.list(&ListParams::default()).await.unwrap().items[0].name_any();
+    let room = json!({"status": {"allocatable": {"cpu": "9000"}, "capacity": {"cpu": "9000"}}});
+    nodes.patch_status(&node, &PatchParams::default(), &Patch::Merge(&room)).await.unwrap();
+    let status = world.settled("late").await;
+    assert_eq!(
+        (condition(&status, "MigrationsApplied"), condition(&status, "Stalled")),
+        ("True".into(), String::new())
+    );
+    world.server.kubectl(&["delete", "bsvc", "late", "-n", NAMESPACE]).await.unwrap();
+}
+
+/// The Secret that the DatabaseClaim controller makes for a role.
+async fn binding(world: &World, claim: &str, secret: &str) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
+        "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
+            "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
+        }}
+    });
+    world.server.apply(&object.to_string()).await.unwrap();
 }
 
 async fn markets(world: &World) {

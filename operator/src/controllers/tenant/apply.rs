@@ -9,6 +9,7 @@ use super::finding::{Concern, Finding};
 use super::secret;
 use super::validate::Checked;
 use crate::controllers::Ctx;
+use crate::controllers::betting_service::apply::withdraw_ended;
 use crate::fault::{Category, Fault};
 use crate::issuer::TOKEN_ISSUER;
 use crate::kube::cache::is_ours;
@@ -150,9 +151,6 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
 async fn own_namespace(ctx: &Ctx, pass: &mut Applied<'_>) -> bool {
     let name = pass.identity.namespace();
     let live = ctx.cache.child(ChildKind::Namespace, None, &name);
-    if live.is_none() {
-        ctx.cache.forget_secrets(&name);
-    }
     let foreign = live.is_some_and(|live| !namespace::is_ours(&pass.identity, &live));
     let result = if foreign {
         Err(Fault::new(Category::NotOurs, String::new()))
@@ -267,6 +265,12 @@ async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingServic
     let pruned = prune(ctx, &[ChildKind::BettingService], Some(&namespace), &selector, &keep).await;
     if let Err(fault) = pruned {
         pass.fault(Concern::Services, fault);
+    }
+    match withdraw_ended(ctx, &namespace).await {
+        // Their pods end without waking the Tenant.
+        Ok(true) => pass.look_again(LOOK_AGAIN),
+        Ok(false) => {}
+        Err(fault) => pass.fault(Concern::Databases, fault),
     }
     // Writes go through the cache: it holds what was just applied.
     pass.services = live_services(ctx, &pass.identity)

@@ -95,17 +95,18 @@ impl Cache {
         let api: Api<DeserializeGuard<K>> = Api::all(watching.client.clone());
         let events = watching.events.clone();
         let metrics = watching.metrics.clone();
-        let gone = store.clone();
+        let skipped = store.clone();
         let stream = watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
             let decoded = match event {
                 Ok(event) => match decode(event) {
                     Ok(event) => Some(Ok(event)),
-                    Err((invalid, deleted)) => {
-                        if deleted {
-                            gone.forget(&invalid.metadata);
-                        } else {
-                            report_invalid::<K>(&invalid, &events, &metrics);
-                        }
+                    Err((invalid, Seen::Deleted)) => {
+                        skipped.forget(&invalid.metadata);
+                        None
+                    }
+                    Err((invalid, seen)) => {
+                        skipped.skip(&invalid.metadata, seen == Seen::Listed);
+                        report_invalid::<K>(&invalid, &events, &metrics);
                         None
                     }
                 },
@@ -229,13 +230,21 @@ fn event_map<A, B>(event: Event<A>, map: impl FnOnce(A) -> B) -> Event<B> {
     }
 }
 
-/// The typed event, or what is known of an object that cannot be decoded and whether it was deleted.
-fn decode<K>(event: Event<DeserializeGuard<K>>) -> Result<Event<K>, (Box<InvalidObject>, bool)> {
-    let kept = |invalid| (Box::new(invalid), false);
+/// How an object that cannot be decoded came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Listed,
+    Changed,
+    Deleted,
+}
+
+/// The typed event, or what is known of an object that cannot be decoded and how it came.
+fn decode<K>(event: Event<DeserializeGuard<K>>) -> Result<Event<K>, (Box<InvalidObject>, Seen)> {
+    let as_seen = |seen| move |invalid| (Box::new(invalid), seen);
     Ok(match event {
-        Event::Apply(guard) => Event::Apply(guard.0.map_err(kept)?),
-        Event::InitApply(guard) => Event::InitApply(guard.0.map_err(kept)?),
-        Event::Delete(guard) => Event::Delete(guard.0.map_err(|invalid| (Box::new(invalid), true))?),
+        Event::Apply(guard) => Event::Apply(guard.0.map_err(as_seen(Seen::Changed))?),
+        Event::InitApply(guard) => Event::InitApply(guard.0.map_err(as_seen(Seen::Listed))?),
+        Event::Delete(guard) => Event::Delete(guard.0.map_err(as_seen(Seen::Deleted))?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })
