@@ -23,7 +23,9 @@ impl Process {
                     if let Some(status) = process.child.try_wait().unwrap() {
                         return Some(status);
                     }
-                    if process.get("/livez").await.is_some() {
+                    // Whoever else has the port may never answer.
+                    let answer = tokio::time::timeout(Duration::from_secs(1), process.get("/livez")).await;
+                    if answer.is_ok_and(|answer| answer.is_some()) {
                         return None;
                     }
                     tokio::time::sleep(Duration::from_millis(50)).await;
