@@ -260,18 +260,54 @@ pub(super) fn parse<T: std::str::FromStr>(
     text.parse().map_err(|_| StoreError::Unreadable { id: id.to_string(), what })
 }
 
+/// The columns that [`read`] reads.
+macro_rules! columns {
+    () => {
+        "id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
+            (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
+            (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms"
+    };
+}
+
 /// Loads a whole ticket.
 pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Option<Ticket>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
-            (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
-            (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms
-         FROM ticket WHERE id = $1",
-    )
+    let row = sqlx::query(concat!("SELECT ", columns!(), " FROM ticket WHERE id = $1"))
+        .bind(id)
+        .fetch_optional(&mut *connection)
+        .await?;
+    match row {
+        Some(row) => read(connection, id, &row).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Loads a ticket that is due to be decided and locks it until the transaction ends. `held` says that a ticket without delay has
+/// its hold.
+pub(super) async fn lock_due(
+    connection: &mut PgConnection,
+    id: Uuid,
+    held: bool,
+) -> Result<Option<Ticket>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        ", (status = 'received' AND delay_ms = 0 AND $2) OR (status = 'pending_delay' AND decide_at <= clock_timestamp()) AS due
+         FROM ticket WHERE id = $1 FOR UPDATE"
+    ))
     .bind(id)
+    .bind(held)
     .fetch_optional(&mut *connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
+    match row {
+        Some(row) if row.try_get::<Option<bool>, _>("due")?.unwrap_or(false) => {
+            read(connection, id, &row).await.map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+/// A ticket's row with its bets.
+async fn read(connection: &mut PgConnection, id: Uuid, row: &PgRow) -> Result<Ticket, StoreError> {
     let rows = sqlx::query(
         "SELECT b.id, b.stake, b.potential_payout, b.code, b.settlement_version, b.payout, b.void,
             s.line_key, s.outcome_id, s.asked_odds, s.odds, s.seen_state, s.seen_phase, s.code AS leg_code, s.result
@@ -290,7 +326,7 @@ pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Opti
     }
     let text = |column: &str| row.try_get::<String, _>(column);
     let Json(context) = row.try_get::<Json<Context>, _>("context")?;
-    Ok(Some(Ticket {
+    Ok(Ticket {
         id,
         customer: row.try_get("customer_id")?,
         currency: parse(id, "currency", &text("currency")?)?,
@@ -305,7 +341,7 @@ pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Opti
         context,
         certificate: row.try_get("certificate")?,
         bets,
-    }))
+    })
 }
 
 fn bet(row: &PgRow) -> Result<Bet, StoreError> {
