@@ -10,6 +10,8 @@
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::apiserver::Apiserver;
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, DatabaseClass, Market, Release, Tenant};
+use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::path::Path;
 
@@ -120,6 +122,7 @@ fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("Tenant", "/metadata/name", json!("kube-acme"), "reserved"),
         ("Tenant", "/metadata/name", json!("kube"), "reserved"),
         ("Tenant", "/metadata/name", json!("default"), "reserved"),
+        ("Tenant", "/metadata/name", json!("paddock"), "reserved"),
         ("Tenant", "/metadata/name", json!("paddock-x"), "reserved"),
         ("Tenant", "/metadata/name", json!("openshift1"), "reserved"),
         ("Tenant", "/metadata/name", json!("platform"), ""),
@@ -173,6 +176,16 @@ fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("DatabaseClaim", "/spec/kafka/topics/0/partitions", json!(0), "partitions"),
         ("DatabaseClaim", "/spec/engine", json!("PostgreSQL"), "belongs to engine Kafka"),
         ("DatabaseClaim", "/spec/roles/0/access", json!("Owner"), "access"),
+        ("Release", "/metadata/name", json!("a".repeat(63)), ""),
+        ("Release", "/metadata/name", json!("a".repeat(64)), "a Release's name has at most 63"),
+        ("BettingService", "/metadata/name", json!("a".repeat(40)), ""),
+        ("BettingService", "/metadata/name", json!("a".repeat(41)), "a BettingService's name has at most 40"),
+        ("Market", "/metadata/name", json!("a".repeat(63)), ""),
+        ("Market", "/metadata/name", json!("a".repeat(64)), "a Market's name has at most 63"),
+        ("DatabaseClass", "/metadata/name", json!("a".repeat(63)), ""),
+        ("DatabaseClass", "/metadata/name", json!("a".repeat(64)), "a DatabaseClass's name has at most 63"),
+        ("DatabaseClaim", "/metadata/name", json!("a".repeat(40)), ""),
+        ("DatabaseClaim", "/metadata/name", json!("a".repeat(41)), "a DatabaseClaim's name has at most 40"),
     ]
 }
 
@@ -219,7 +232,9 @@ async fn immutable(client: &Client) {
         ("Tenant", "/spec/licences/0/name", json!("other"), "licences are immutable"),
         ("BettingService", "/spec/component", json!("account"), "component of a BettingService is immutable"),
         ("DatabaseClass", "/spec/environmentClass", json!("NonProduction"), "are immutable"),
+        ("DatabaseClass", "/spec/engine", json!("Kafka"), "are immutable"),
         ("DatabaseClaim", "/spec/className", json!("other"), "are immutable"),
+        ("DatabaseClaim", "/spec/engine", json!("PostgreSQL"), "are immutable"),
     ] {
         let mut object = base(kind);
         admit(client, &object, false).await.unwrap();
@@ -244,10 +259,48 @@ async fn examples(server: &Apiserver, client: &Client) {
         let text = std::fs::read_to_string(file).unwrap();
         for document in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
             admit(client, &document, true).await.unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+            let mut lost = Vec::new();
+            compare("", &document, &decoded(&document), &mut lost);
+            assert!(lost.is_empty(), "{}: {}", file.display(), lost.join(", "));
             seen += 1;
         }
     }
     assert!(seen > 10, "only {seen} example objects were found");
+}
+
+/// The object as our type writes it again.
+fn decoded(object: &Value) -> Value {
+    fn again<K: DeserializeOwned + Serialize>(object: &Value) -> Value {
+        let typed: K = serde_json::from_value(object.clone()).unwrap_or_else(|error| panic!("{error}: {object}"));
+        serde_json::to_value(typed).unwrap()
+    }
+    match object["kind"].as_str().unwrap() {
+        "Tenant" => again::<Tenant>(object),
+        "Release" => again::<Release>(object),
+        "BettingService" => again::<BettingService>(object),
+        "Market" => again::<Market>(object),
+        "DatabaseClass" => again::<DatabaseClass>(object),
+        "DatabaseClaim" => again::<DatabaseClaim>(object),
+        other => panic!("{other} is no kind of ours"),
+    }
+}
+
+/// What was there before and is not, or is something else; what is there beside it are defaults.
+fn compare(path: &str, before: &Value, after: &Value, lost: &mut Vec<String>) {
+    match (before, after) {
+        (Value::Object(fields), Value::Object(_)) => {
+            for (name, field) in fields {
+                compare(&format!("{path}/{name}"), field, &after[name], lost);
+            }
+        }
+        (Value::Array(items), Value::Array(others)) if items.len() == others.len() => {
+            for (number, (item, other)) in items.iter().zip(others).enumerate() {
+                compare(&format!("{path}/{number}"), item, other, lost);
+            }
+        }
+        (before, after) if before == after => {}
+        _ => lost.push(format!("{path}: {before} became {after}")),
+    }
 }
 
 async fn explain(server: &Apiserver) {

@@ -20,12 +20,13 @@ use paddock_operator::database::postgres::{Administrator, PostgresServer, Terms}
 use paddock_operator::database::{DatabaseError, Provisioner as _, Writer};
 use paddock_operator::leader::{Elector, End, Leadership, Timing};
 use postgres::TestServer;
+use rdkafka::mocking::MockCluster;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{PATIENCE, context, eventually, requests, server};
+use support::{PATIENCE, context, eventually, reconciles, requests, server, told};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
@@ -84,6 +85,34 @@ async fn pod(api: &Apiserver) -> Result<PgConnection, String> {
         .map_err(|error| postgres::code(&error))
 }
 
+/// Makes the controllers of class and claim look again, and waits until they have.
+async fn look_again(api: &Apiserver, ctx: &Ctx, class: &str, claim: &str) {
+    for (controller, kind, name) in [("databaseclass", "dbclass", class), ("databaseclaim", "dbc", claim)] {
+        let before = reconciles(&ctx.metrics, controller);
+        let look = format!("look={}", before + 1);
+        api.kubectl(&["annotate", "-n", NAMESPACE, kind, name, "--overwrite", &look]).await.unwrap();
+        eventually("another look", async || reconciles(&ctx.metrics, controller) > before).await;
+    }
+}
+
+/// Class and claim say why they are not ready, each by one event that is not repeated.
+async fn both_say_once(api: &Apiserver, ctx: &Ctx, (class, claim): (&str, &str), reason: &str) {
+    ready(api, &format!("dbclass/{class}"), reason).await;
+    ready(api, &format!("dbc/{claim}"), reason).await;
+    look_again(api, ctx, class, claim).await;
+    assert_eq!(told(api, "DatabaseClass", class, reason).await, 1, "events about {class}: {reason}");
+    assert_eq!(told(api, "DatabaseClaim", claim, reason).await, 1, "events about {claim}: {reason}");
+}
+
+async fn environment(api: &Apiserver) {
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+        "paddock.bet/class": "Production",
+    });
+    apply(api, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
+        .await;
+}
+
 async fn reconcile(ctx: &Arc<Ctx>) -> Outcome {
     let class = ctx.cache.get::<DatabaseClass>(None, "pg").unwrap();
     DatabaseClass::reconcile(class, ctx.clone()).await.unwrap();
@@ -93,15 +122,9 @@ async fn reconcile(ctx: &Arc<Ctx>) -> Outcome {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_live_on_a_real_api_server() {
-    let database = TestServer::start().await;
+    let mut database = TestServer::start().await;
     let api = server().await;
-    apply(
-        &api,
-        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {
-        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
-        "paddock.bet/class": "Production"}}}),
-    )
-    .await;
+    environment(&api).await;
     secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": "wrong"})).await;
     secret(&api, "pg-ca", json!({"ca.crt": String::from_utf8(database.ca().to_vec()).unwrap()})).await;
 
@@ -115,9 +138,12 @@ async fn claims_live_on_a_real_api_server() {
     // A claim before its class, a class with a wrong password: each says so, and recovers when the input is mended.
     claim(&api).await;
     ready(&api, "dbc/db", "ClassNotFound").await;
+    let before = reconciles(&ctx.metrics, "databaseclaim");
+    api.kubectl(&["annotate", "-n", NAMESPACE, "dbc/db", "look=0"]).await.unwrap();
+    eventually("another look", async || reconciles(&ctx.metrics, "databaseclaim") > before).await;
+    assert_eq!(told(&api, "DatabaseClaim", "db", "ClassNotFound").await, 1);
     class(&api, database.port()).await;
-    ready(&api, "dbclass/pg", "CredentialsRefused").await;
-    ready(&api, "dbc/db", "CredentialsRefused").await;
+    both_say_once(&api, &ctx, ("pg", "db"), "CredentialsRefused").await;
     secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": postgres::PASSWORD})).await;
     ready(&api, "dbclass/pg", "ServersReachable").await;
 
@@ -127,6 +153,16 @@ async fn claims_live_on_a_real_api_server() {
     assert_eq!(api.kubectl(&policy).await.unwrap().trim(), "5432");
     api.kubectl(&["delete", "networkpolicy", "-n", "paddock-system", "pg"]).await.unwrap();
     eventually("the policy is back", async || api.kubectl(&policy).await.unwrap().trim() == "5432").await;
+    ready(&api, "dbc/db", "Bound").await;
+    pod(&api).await.unwrap();
+
+    // The server goes away: both say so, and pods keep their binding. It comes back: that is enough.
+    database.stop().await;
+    look_again(&api, &ctx, "pg", "db").await;
+    both_say_once(&api, &ctx, ("pg", "db"), "ServerUnreachable").await;
+    wait(&api, "dbc/db", r#"{.status.conditions[?(@.type=="Bound")].status}"#, "True").await;
+    database.start_again().await;
+    ready(&api, "dbclass/pg", "ServersReachable").await;
     ready(&api, "dbc/db", "Bound").await;
     pod(&api).await.unwrap();
 
@@ -169,6 +205,45 @@ async fn claims_live_on_a_real_api_server() {
     assert!(matches!(reconcile(&ctx).await, Outcome::Again { .. }));
     assert_eq!(requests(&ctx.metrics), at_rest);
     stop.cancel();
+}
+
+/// The client library's own broker has no administration: the claim reads what Tenant `platform` publishes, and makes no topic.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_is_down_is_said_once_and_forgotten_when_it_is_back() {
+    let broker = MockCluster::new(1).unwrap();
+    let api = server().await;
+    environment(&api).await;
+    let stop = CancellationToken::new();
+    let ctx = context(api.config().await.unwrap(), &stop).await;
+    ctx.cache.watch_secrets(NAMESPACE);
+    let classes = tokio::spawn(database_class::start(ctx.clone(), stop.clone()));
+    let claims = tokio::spawn(database_claim::start(ctx.clone(), stop.clone()));
+    apply(
+        &api,
+        json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": "kafka"},
+            "spec": {"engine": "Kafka", "environmentClass": "Production", "published": ["feed"], "servers": [{
+                "name": "k", "endpoints": {"readWrite": broker.bootstrap_servers()},
+                "network": {"namespace": "db", "podLabels": {"app": "kafka"}, "ports": [9092]}}]}}),
+    )
+    .await;
+    apply(
+        &api,
+        json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": "bus", "namespace": NAMESPACE},
+            "spec": {"engine": "Kafka", "className": "kafka", "roles": [{"name": "rates", "topics": {"published": ["feed"]}}]}}),
+    )
+    .await;
+    ready(&api, "dbclass/kafka", "ServersReachable").await;
+    ready(&api, "dbc/bus", "Bound").await;
+    broker.broker_down(1).unwrap();
+    look_again(&api, &ctx, "kafka", "bus").await;
+    both_say_once(&api, &ctx, ("kafka", "bus"), "ServerUnreachable").await;
+    wait(&api, "dbc/bus", r#"{.status.conditions[?(@.type=="Bound")].status}"#, "True").await;
+    broker.broker_up(1).unwrap();
+    ready(&api, "dbclass/kafka", "ServersReachable").await;
+    ready(&api, "dbc/bus", "Bound").await;
+    stop.cancel();
+    classes.await.unwrap();
+    claims.await.unwrap();
 }
 
 /// Rule O5: the Lease was lost and counts anew, a server and its class's status still know the terms before.

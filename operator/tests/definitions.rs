@@ -70,7 +70,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     names.sort();
 
     // Without kinds the process lives, says what it misses, and does not lead.
-    let operator = Process::start(&server, "early");
+    let operator = Process::start(&server, "early").await;
     eventually("it names every kind", async || definitions(&operator).await == names).await;
     assert_eq!(operator.get("/readyz").await.unwrap().0, 503);
     assert_eq!(operator.get("/livez").await.unwrap().0, 200);
@@ -122,7 +122,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     eventually("an event on it", async || told("good").await == 1).await;
     // Also when the operator starts with it.
     drop(operator);
-    let operator = Process::start(&server, "again");
+    let operator = Process::start(&server, "again").await;
     release(&client, "newest", json!("4")).await;
     eventually("the new process works", async || is_ready(&client, "newest").await).await;
     releases(&client).delete("last", &DeleteParams::default()).await.unwrap();

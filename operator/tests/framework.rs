@@ -402,10 +402,10 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
 }
 
 async fn two_processes_hand_over(server: &Apiserver) {
-    let mut first = Process::start(server, "first");
+    let mut first = Process::start(server, "first").await;
     eventually("the first is ready", async || first.get("/readyz").await.is_some_and(|(code, _)| code == 200)).await;
     assert_eq!(first.epoch().await, 1);
-    let second = Process::start(server, "second");
+    let second = Process::start(server, "second").await;
     eventually("the standby is ready", async || second.get("/readyz").await.is_some_and(|(code, _)| code == 200)).await;
     assert_eq!(second.epoch().await, 0, "one leads");
 
@@ -421,7 +421,7 @@ async fn two_processes_hand_over(server: &Apiserver) {
     assert!(status.success(), "{status}");
 
     // Killed without a word: the next takes over when the lease has ended.
-    let third = Process::start(server, "third");
+    let third = Process::start(server, "third").await;
     eventually("the third is ready", async || third.get("/readyz").await.is_some_and(|(code, _)| code == 200)).await;
     second.signal("KILL");
     eventually("the third leads", async || third.epoch().await == 3).await;

@@ -151,6 +151,16 @@ impl World {
         tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never: {what}"));
     }
 
+    /// Deletes a namespace, and does what the controller of namespaces does then.
+    async fn end_namespace(&self, name: &str) {
+        self.server.kubectl(&["delete", "namespace", name, "--wait=false"]).await.unwrap();
+        let path = format!("/api/v1/namespaces/{name}/finalize");
+        let body =
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
+        let request = http::Request::put(path).header("content-type", "application/json");
+        self.client.request_text(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap();
+    }
+
     /// Says what the services controller says of services that run.
     async fn services_run(&self, namespace: &str) {
         let services: Api<BettingService> = Api::namespaced(self.client.clone(), namespace);
@@ -395,6 +405,10 @@ async fn tenants_get_environments_and_give_them_back() {
     assert!(status["conditions"].to_string().contains("tenant acme, environment prod"));
     assert_eq!(world.names(ChildKind::NetworkPolicy, "zenith-dev").await, Vec::<String>::new());
     assert_eq!(world.names(ChildKind::BettingService, "zenith-prod").await.len(), 2, "the other environment goes on");
+    // Whoever had the namespace gives it up: the environment is made.
+    world.end_namespace("zenith-dev").await;
+    world.until("zenith", "given its namespace", |s| condition(s, "NamespacesReady").0 == "True").await;
+    assert!(world.names(ChildKind::NetworkPolicy, "zenith-dev").await.contains(&"default-deny".to_owned()));
     world
         .tenant("acme", json!([prod(json!({"domains": [{"host": "acme.example", "tls": {"secretName": "own"}}]}))]))
         .await;

@@ -1,4 +1,4 @@
-//! The reference of the kinds, `docs/reference/kinds.md`: every field with its type and description.
+//! The reference of the kinds, `docs/reference/kinds.md`: every field with its type, description and what the API server refuses.
 
 use crate::Generated;
 use anyhow::Result;
@@ -25,6 +25,14 @@ pub fn generate() -> Result<Generated> {
             if let Some(description) = schema.get("description").and_then(Value::as_str) {
                 write!(text, "{description}\n\n")?;
             }
+            // Rules over the whole object, and those over its spec: neither has a row.
+            let spec = schema.pointer("/properties/spec").map(rules).unwrap_or_default();
+            for rule in rules(&schema).into_iter().chain(spec) {
+                writeln!(text, "- Rule: {rule}.")?;
+            }
+            if text.ends_with(".\n") {
+                text.push('\n');
+            }
             text.push_str("| field | type | meaning |\n| --- | --- | --- |\n");
             for part in ["spec", "status"] {
                 if let Some(value) = schema.pointer(&format!("/properties/{part}")) {
@@ -47,11 +55,10 @@ fn rows(text: &mut String, path: &str, schema: &Value) -> Result<()> {
             Some(of) => format!("{kind} of {of}"),
             None => kind.to_owned(),
         };
-        let meaning =
-            field.get("description").and_then(Value::as_str).unwrap_or("").replace('\n', " ").replace('|', "\\|");
+        let meaning = field.get("description").and_then(Value::as_str).unwrap_or("").replace('\n', " ");
         let must = if required.contains(&name.as_str()) { ", required" } else { "" };
         let path = format!("{path}.{name}");
-        writeln!(text, "| `{path}` | {shown}{must} | {meaning} |")?;
+        writeln!(text, "| `{path}` | {shown}{must} | {} |", cell(&meaning, field))?;
         if path.ends_with(".conditions") {
             continue;
         }
@@ -61,4 +68,52 @@ fn rows(text: &mut String, path: &str, schema: &Value) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A description, the bounds of the field in brackets, and its rules.
+fn cell(meaning: &str, field: &Value) -> String {
+    let mut parts: Vec<String> = Some(meaning.to_owned()).into_iter().filter(|text| !text.is_empty()).collect();
+    let mut all = bounds(field);
+    let inner = ["items", "additionalProperties"].iter().filter_map(|inner| field.get(inner));
+    // An object has rows of its own.
+    for inner in inner.filter(|inner| inner.get("properties").is_none()) {
+        all.extend(bounds(inner).into_iter().map(|bound| format!("each {bound}")));
+    }
+    if !all.is_empty() {
+        parts.push(format!("[{}]", all.join("; ")));
+    }
+    let of_items = field.get("items").map(rules).unwrap_or_default();
+    parts.extend(rules(field).into_iter().chain(of_items).map(|rule| format!("Rule: {rule}.")));
+    // Also within code a bar ends a cell.
+    parts.join(" ").replace('|', "\\|")
+}
+
+/// What a value may be, in words.
+fn bounds(schema: &Value) -> Vec<String> {
+    let number = |name: &str| schema.get(name).and_then(Value::as_f64);
+    let range = |least: &str, most: &str, unit: &str| match (number(least), number(most)) {
+        (None, None) => None,
+        (Some(least), None) => Some(format!("at least {least}{unit}")),
+        (None, Some(most)) => Some(format!("at most {most}{unit}")),
+        (Some(least), Some(most)) if least.total_cmp(&most).is_eq() => Some(format!("exactly {least}")),
+        (Some(least), Some(most)) => Some(format!("{least} to {most}{unit}")),
+    };
+    let values: Vec<&str> =
+        schema.get("enum").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut all = Vec::new();
+    if !values.is_empty() {
+        all.push(format!("one of {}", values.join(", ")));
+    }
+    all.extend(range("minimum", "maximum", ""));
+    all.extend(range("minLength", "maxLength", " characters"));
+    all.extend(range("minItems", "maxItems", " entries"));
+    all.extend(range("minProperties", "maxProperties", " entries"));
+    all.extend(schema.get("pattern").and_then(Value::as_str).map(|pattern| format!("like `{pattern}`")));
+    all
+}
+
+/// The messages of the CEL rules of a schema.
+fn rules(schema: &Value) -> Vec<String> {
+    let all = schema.get("x-kubernetes-validations").and_then(Value::as_array);
+    all.into_iter().flatten().filter_map(|rule| rule.get("message")?.as_str()).map(str::to_owned).collect()
 }

@@ -171,13 +171,14 @@ async fn suspensions(installation: &Installation) -> Result<Vec<Duration>> {
     let bettor = funded(installation).await?;
     let mut samples = Vec::new();
     for _ in 0..10 {
-        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_mins(4)).await?;
+        // Far from its kick-off: only the suspension can refuse a bet on it.
+        let found = play::upcoming(&bettor.brand, 1, Duration::from_mins(1), Duration::from_mins(4)).await?;
         let start = Instant::now();
         installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await?;
-        let (after, _, _) =
-            play::until_refused(&bettor, "0.10", &found.selection, start, Duration::from_secs(30)).await?;
-        samples.push(after);
+        let limit = Duration::from_secs(30);
+        let refused = play::until_refused(&bettor, "0.10", &found.selection, "market-suspended", start, limit).await;
         installation.set_market_state("acme-prod", "soccer-match-result", "Open").await?;
+        samples.push(refused?.0);
     }
     Ok(samples)
 }

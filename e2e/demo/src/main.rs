@@ -3,7 +3,7 @@
 
 use anyhow::{Context as _, Result};
 use paddock_cluster::{Access, DEFAULT_NAME, Progress};
-use paddock_demo::bettor::{self, Bettor, Brand, Selection, receive};
+use paddock_demo::bettor::{self, Bettor, Brand, receive};
 use paddock_demo::{Installation, OPERATOR_NAMESPACE, play};
 use serde_json::Value;
 use std::time::{Duration, Instant};
@@ -62,7 +62,7 @@ async fn afternoon(installation: &Installation) -> Result<Bettor> {
     }
     say("wallet", balance(&bettor.wallet().await?));
 
-    suspend(installation, &bettor, &next.selection).await?;
+    suspend(installation, &bettor).await?;
     prices_and_bet_stop(&brand, &bettor, &found).await?;
 
     let settled = play::settled(&bettor, &id, Duration::from_mins(12)).await?;
@@ -92,15 +92,19 @@ fn odds(found: &play::Found) -> String {
     found.outcomes.iter().map(|selection| selection.odds.as_str()).collect::<Vec<_>>().join(" / ")
 }
 
-async fn suspend(installation: &Installation, bettor: &Bettor, selection: &Selection) -> Result<()> {
+/// Suspends a market and bets on it. The match is chosen now, far from its kick-off, so that nothing else can refuse the bet.
+async fn suspend(installation: &Installation, bettor: &Bettor) -> Result<()> {
+    let found = play::upcoming(&bettor.brand, 1, Duration::from_mins(1), Duration::from_mins(4)).await?;
     installation.set_market_state("acme-prod", "soccer-match-result", "Suspended").await?;
-    let (after, code, accepted) =
-        play::until_refused(bettor, "0.50", selection, Instant::now(), Duration::from_secs(20)).await?;
+    let (since, limit, code) = (Instant::now(), Duration::from_secs(20), "market-suspended");
+    let refused = play::until_refused(bettor, "0.50", &found.selection, code, since, limit).await;
+    installation.set_market_state("acme-prod", "soccer-match-result", "Open").await?;
+    let (after, accepted) = refused?;
     say(
         "kubectl patch: suspend",
         format!("a bet is refused ({code}) {} ms after it, {accepted} accepted before", after.as_millis()),
     );
-    installation.set_market_state("acme-prod", "soccer-match-result", "Open").await
+    Ok(())
 }
 
 /// Watches the event: prices move, and the feed stops bets before a goal or at the end.
@@ -135,8 +139,7 @@ async fn prices_and_bet_stop(brand: &Brand, bettor: &Bettor, found: &play::Found
                 && text(line, "/suspendedBy") == "feed"
             {
                 let answer = play::bet(bettor, "0.50", &found.selection).await?;
-                if text(&answer, "/status") != "accepted" {
-                    let code = play::code(&answer);
+                if let Some(code) = play::code(&answer) {
                     // Suspended, or over by the time the bet arrives; anything else is no bet stop.
                     anyhow::ensure!(matches!(code.as_str(), "market-suspended" | "market-closed"), "{answer}");
                     say("feed's bet stop", format!("a bet is refused ({code})"));

@@ -184,6 +184,11 @@ pub async fn until_shown(stream: &mut Stream, market: u64, status: &str, limit: 
         .with_context(|| format!("market {market} was not shown as {status} within {} s", limit.as_secs()))?
 }
 
+/// The pace of asking again.
+const PACE: Duration = Duration::from_millis(500);
+/// What a bet on a price that is older than three seconds is refused with.
+const STALE: &str = "offer-stale";
+
 /// Places a bet and waits for its decision; answers the ticket as decided. Prices that are older than three seconds are no offer: then it
 /// tries again for a while, under another key, as an app would.
 pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
@@ -192,19 +197,24 @@ pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<
 
 /// Places one ticket with a single bet of `stake` on each selection, as [`bet`] does.
 pub async fn bet_on_each(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Result<Value> {
+    Ok(bet_on_fresh(bettor, stake, selections).await?.1)
+}
+
+/// The key of the ticket that was decided on a fresh price, and the ticket.
+async fn bet_on_fresh(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Result<(String, Value)> {
     let patience = Instant::now() + Duration::from_secs(30);
     loop {
-        let answer = bet_once(bettor, stake, selections).await?;
-        if code(&answer) != "offer-stale" || Instant::now() > patience {
-            return Ok(answer);
+        let key = uuid::Uuid::now_v7().to_string();
+        let answer = bet_once(bettor, &key, stake, selections).await?;
+        if code(&answer).as_deref() != Some(STALE) || Instant::now() > patience {
+            return Ok((key, answer));
         }
-        tokio::time::sleep(Duration::from_millis(500)).await; // the pace of asking
+        tokio::time::sleep(PACE).await;
     }
 }
 
-async fn bet_once(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Result<Value> {
-    let key = uuid::Uuid::now_v7().to_string();
-    let (status, body) = bettor.bet_on_each(&key, stake, selections).await?;
+async fn bet_once(bettor: &Bettor, key: &str, stake: &str, selections: &[Selection]) -> Result<Value> {
+    let (status, body) = bettor.bet_on_each(key, stake, selections).await?;
     if !status.is_success() && body.get("code").is_none() {
         bail!("POST /tickets: {status} {body}");
     }
@@ -222,35 +232,36 @@ async fn bet_once(bettor: &Bettor, stake: &str, selections: &[Selection]) -> Res
     .await
 }
 
-/// The code of a refusal: of the ticket, else of its first bet, else of the problem document.
-pub fn code(answer: &Value) -> String {
-    let pick = |pointer: &str| {
+/// The code of a refusal: of the ticket, else of its first bet, else of the problem document; none if nothing was refused.
+pub fn code(answer: &Value) -> Option<String> {
+    ["/code", "/bets/0/code", "/bets/0/selections/0/code"].into_iter().find_map(|pointer| {
         answer.pointer(pointer).and_then(Value::as_str).filter(|code| !code.is_empty()).map(str::to_owned)
-    };
-    pick("/code")
-        .or_else(|| pick("/bets/0/code"))
-        .or_else(|| pick("/bets/0/selections/0/code"))
-        .unwrap_or_else(|| answer.to_string())
+    })
 }
 
-/// Bets until one is refused; answers the time from `since` to the refusal, its code, and how many were accepted meanwhile.
+/// Bets until one is refused with a code; answers the time from `since` to that refusal, and how many were accepted meanwhile. One that
+/// is refused with another code is a failure: it says nothing about what is waited for.
 pub async fn until_refused(
     bettor: &Bettor,
     stake: &str,
     selection: &Selection,
+    wanted: &str,
     since: Instant,
     limit: Duration,
-) -> Result<(Duration, String, usize)> {
+) -> Result<(Duration, usize)> {
     let mut accepted = 0;
     while since.elapsed() < limit {
-        let answer = bet(bettor, stake, selection).await?;
-        if answer.get("status").and_then(Value::as_str) == Some("accepted") {
-            accepted += 1;
-            continue;
+        let key = uuid::Uuid::now_v7().to_string();
+        let answer = bet_once(bettor, &key, stake, std::slice::from_ref(selection)).await?;
+        match code(&answer).as_deref() {
+            None if answer.get("status").and_then(Value::as_str) == Some("accepted") => accepted += 1,
+            Some(found) if found == wanted => return Ok((since.elapsed(), accepted)),
+            // Neither yes nor no: the price comes in a moment.
+            Some(STALE) => tokio::time::sleep(PACE / 10).await,
+            _ => bail!("a bet was not refused with {wanted}, but so: {answer}"),
         }
-        return Ok((since.elapsed(), code(&answer), accepted));
     }
-    bail!("no bet was refused within {} s", limit.as_secs())
+    bail!("no bet was refused with {wanted} within {} s; {accepted} were accepted", limit.as_secs())
 }
 
 /// Waits until every bet of a ticket is settled.
@@ -275,8 +286,7 @@ pub fn amounts(wallet: &Value, currency: &str) -> Option<(String, String, String
 
 /// A repeated request under the same key gives the same ticket; another body is refused.
 pub async fn same_key_twice(bettor: &Bettor, selection: &Selection) -> Result<(Value, Value, StatusCode)> {
-    let key = uuid::Uuid::now_v7().to_string();
-    let (_, first) = bettor.bet(&key, "1.00", selection).await?;
+    let (key, first) = bet_on_fresh(bettor, "1.00", std::slice::from_ref(selection)).await?;
     let (_, second) = bettor.bet(&key, "1.00", selection).await?;
     let (status, _) = bettor.bet(&key, "2.00", selection).await?;
     Ok((first, second, status))

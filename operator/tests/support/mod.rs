@@ -100,6 +100,26 @@ pub fn requests(metrics: &Metrics) -> (u64, u64) {
     (all, writes)
 }
 
+/// Reconciles of a controller that ended.
+pub fn reconciles(metrics: &Metrics, controller: &str) -> u64 {
+    let family = metrics.registry().gather().into_iter().find(|family| family.name() == "paddock_reconcile_total");
+    let all = family.iter().flat_map(|family| family.get_metric());
+    let ours = all.filter(|metric| metric.get_label().iter().any(|label| label.value() == controller));
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    ours.map(|metric| metric.get_counter().get_value() as u64).sum()
+}
+
+/// How often an event with a reason was published about an object.
+pub async fn told(server: &Apiserver, kind: &str, name: &str, reason: &str) -> i64 {
+    let text = server.kubectl(&["get", "events.events.k8s.io", "-A", "-o", "json"]).await.unwrap();
+    let events: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let of_it = |event: &&serde_json::Value| {
+        event["regarding"]["kind"] == kind && event["regarding"]["name"] == name && event["reason"] == reason
+    };
+    let all = events["items"].as_array().unwrap().iter().filter(of_it);
+    all.map(|event| event["series"]["count"].as_i64().unwrap_or(1)).sum()
+}
+
 /// Waits until something holds.
 pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {

@@ -1,8 +1,9 @@
 //! The operator's binary as a process of its own.
 
+use super::PATIENCE;
 use paddock_cluster::apiserver::Apiserver;
 use serde_json::Value;
-use std::process::Stdio;
+use std::{process::Stdio, time::Duration};
 
 /// A running operator; it ends with the value.
 pub struct Process {
@@ -12,8 +13,33 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts it against the server, with all rights.
-    pub fn start(server: &Apiserver, name: &str) -> Self {
+    /// Starts it against the server, with all rights; it listens when this returns.
+    pub async fn start(server: &Apiserver, name: &str) -> Self {
+        // A port is found free and taken a moment later; somebody else can come in between.
+        for _ in 0..5 {
+            let mut process = Self::spawn(server, name);
+            let ended = async {
+                loop {
+                    if let Some(status) = process.child.try_wait().unwrap() {
+                        return Some(status);
+                    }
+                    // Whoever else has the port may never answer.
+                    let answer = tokio::time::timeout(Duration::from_secs(1), process.get("/livez")).await;
+                    if answer.is_ok_and(|answer| answer.is_some()) {
+                        return None;
+                    }
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            match tokio::time::timeout(PATIENCE, ended).await.expect("the operator listens") {
+                None => return process,
+                Some(status) => eprintln!("operator {name} ended at once with {status}; it is started again"),
+            }
+        }
+        panic!("operator {name} ends at once");
+    }
+
+    fn spawn(server: &Apiserver, name: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let child = tokio::process::Command::new(env!("CARGO_BIN_EXE_paddock-operator"))
             .args([

@@ -2,75 +2,124 @@
 
 use crate::support::{LIMIT, api, condition, gone, warned_once};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use paddock_crds::v1alpha1::{BettingService, Release, Tenant};
 use paddock_demo::{Installation, wait};
 use paddock_e2e::on_cluster;
 use serde_json::{Value, json};
 
-fn tenant(name: &str, host: &str, release: &str) -> Tenant {
+fn tenant(name: &str, environment: &Value) -> Tenant {
     serde_json::from_value(json!({
         "apiVersion": "paddock.bet/v1alpha1", "kind": "Tenant", "metadata": {"name": name},
-        "spec": {"displayName": name, "licences": [{"name": "x", "jurisdiction": "MT"}], "currencies": ["EUR"], "environments": [
-            {"name": "dev", "class": "NonProduction", "release": release, "domains": [{"host": host}]},
-        ]},
+        "spec": {
+            "displayName": name, "licences": [{"name": "x", "jurisdiction": "MT"}], "currencies": ["EUR"],
+            "environments": [environment],
+        },
     }))
     .unwrap()
 }
+
+fn environment(host: Option<&str>, release: &str, services: &[Value]) -> Value {
+    let domains: Vec<_> = host.iter().map(|host| json!({"host": host})).collect();
+    json!({"name": "dev", "class": "NonProduction", "release": release, "domains": domains, "services": services})
+}
+
+/// Overrides that switch off every component of the brands' Release but one.
+async fn only(installation: &Installation, kept: Option<&str>) -> Vec<Value> {
+    let releases: Api<Release> = Api::all(installation.client.clone());
+    let brand = releases.get(&installation.release(BRAND)).await.unwrap();
+    let others = brand.spec.components.iter().filter(|component| Some(component.name.as_str()) != kept);
+    others.map(|component| json!({"name": component.name, "enabled": false})).collect()
+}
+
+/// An environment that runs nothing of the brands' Release: what becomes of it is decided by its other parts.
+async fn idle(installation: &Installation, host: Option<&str>) -> Value {
+    environment(host, &installation.release(BRAND), &only(installation, None).await)
+}
+
+const BRAND: &str = "brand-2026.11.1";
 
 fn tenants(installation: &Installation) -> Api<Tenant> {
     Api::all(installation.client.clone())
 }
 
-async fn merge(objects: &Api<Tenant>, name: &str, patch: Value) {
-    objects.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+async fn create(tenants: &Api<Tenant>, name: &str, environment: &Value) {
+    tenants.create(&PostParams::default(), &tenant(name, environment)).await.unwrap();
+}
+
+/// What a person does about it.
+async fn mend(tenants: &Api<Tenant>, name: &str, environment: &Value) {
+    let patch = json!({"spec": {"environments": [environment]}});
+    tenants.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
 #[test]
 fn a_taken_domain_is_refused_and_freed_when_its_holder_lets_go() {
     on_cluster(|installation| async move {
         let tenants = tenants(installation);
-        tenants.create(&PostParams::default(), &tenant("thief", "zenith.localhost", "no-such-release")).await.unwrap();
+        let (with, without) = (idle(installation, Some("lent.localhost")).await, idle(installation, None).await);
+        create(&tenants, "holder", &with).await;
+        condition(&tenants, "holder", "DomainsReady", "True", None).await;
+        create(&tenants, "thief", &with).await;
         let message = condition(&tenants, "thief", "DomainsReady", "False", Some("DomainTaken")).await;
-        assert!(message.contains("zenith.localhost") && message.contains("zenith"), "{message}");
-        warned_once(installation, "Tenant", "thief", "zenith.localhost").await;
-        // The holder is untouched.
-        condition(&tenants, "zenith", "Ready", "True", None).await;
+        assert!(message.contains("lent.localhost") && message.contains("holder"), "{message}");
+        warned_once(installation, &tenants, "thief", "lent.localhost").await;
+        // The holder is untouched, until it lets go.
+        condition(&tenants, "holder", "Ready", "True", None).await;
+        mend(&tenants, "holder", &without).await;
+        condition(&tenants, "thief", "Ready", "True", None).await;
+        condition(&tenants, "thief", "DomainsReady", "True", None).await;
         gone(&tenants, "thief").await;
+        gone(&tenants, "holder").await;
     });
 }
 
 #[test]
-fn an_unknown_release_says_so_and_recovers_when_it_comes() {
+fn a_release_that_comes_and_an_image_that_is_mended_bring_it_up() {
     on_cluster(|installation| async move {
         let tenants = tenants(installation);
-        tenants.create(&PostParams::default(), &tenant("early", "early.localhost", "tomorrow")).await.unwrap();
+        let classes = json!([{"engine": "PostgreSQL", "className": "pg-nonprod"}, {"engine": "Kafka", "className": "kafka-nonprod"}]);
+        let mut early = environment(None, "tomorrow", &[]);
+        early["databaseClasses"] = classes;
+        create(&tenants, "early", &early).await;
         let message = condition(&tenants, "early", "ReleaseApplied", "False", None).await;
         assert!(message.contains("tomorrow"), "{message}");
+        warned_once(installation, &tenants, "early", "tomorrow").await;
+        // It comes, with one component of the brands' and an image that does not exist: the service says which one.
+        let releases: Api<Release> = Api::all(installation.client.clone());
+        let mut account = releases.get(&installation.release(BRAND)).await.unwrap().spec.components;
+        account.retain(|component| component.name == "account");
+        let mut account = json!(account);
+        account[0]["image"] = "paddock.local/does-not-exist:1".into();
+        account[0].as_object_mut().unwrap().remove("migrations");
         let release: Release = serde_json::from_value(json!({
             "apiVersion": "paddock.bet/v1alpha1", "kind": "Release", "metadata": {"name": "tomorrow"},
-            "spec": {"version": "1", "components": [{"name": "idle", "image": "paddock.local/does-not-exist:1", "ports": [{"name": "http", "port": 8080}]}]},
+            "spec": {"version": "1", "components": account},
         }))
         .unwrap();
-        let releases: Api<Release> = Api::all(installation.client.clone());
         releases.create(&PostParams::default(), &release).await.unwrap();
-        // The image cannot be pulled: the service says which one.
         let services: Api<BettingService> = api(installation, "early-dev");
-        let found = wait::until("BettingService idle", LIMIT, || async {
+        let found = wait::until("BettingService account", LIMIT, || async {
             services
-                .get_opt("idle")
+                .get_opt("account")
                 .await
                 .map_err(|e| e.to_string())?
                 .ok_or_else(|| "the operator has not made it yet".to_owned())
         });
         found.await.unwrap();
-        let message = condition(&services, "idle", "Ready", "False", Some("ImagePullFailed")).await;
+        let message = condition(&services, "account", "Ready", "False", Some("ImagePullFailed")).await;
         assert!(message.contains("paddock.local/does-not-exist:1"), "{message}");
-        warned_once(installation, "BettingService", "idle", "does-not-exist:1").await;
+        warned_once(installation, &services, "account", "does-not-exist:1").await;
         // A Release in use cannot go.
-        assert!(releases.delete("tomorrow", &kube::api::DeleteParams::default()).await.is_ok());
+        assert!(releases.delete("tomorrow", &DeleteParams::default()).await.is_ok());
         assert!(releases.get_opt("tomorrow").await.unwrap().is_some(), "a Release in use was deleted");
-        gone(&tenants, "early").await;
+        // The next Release has the image: the service runs, and the other Release goes.
+        let services_of_it = only(installation, Some("account")).await;
+        let mut mended = environment(None, &installation.release(BRAND), &services_of_it);
+        mended["databaseClasses"] = early["databaseClasses"].clone();
+        mend(&tenants, "early", &mended).await;
+        condition(&services, "account", "Ready", "True", None).await;
+        condition(&tenants, "early", "Ready", "True", None).await;
         wait::until("the Release goes when nobody uses it", LIMIT, || async {
             match releases.get_opt("tomorrow").await {
                 Ok(None) => Ok(()),
@@ -80,11 +129,12 @@ fn an_unknown_release_says_so_and_recovers_when_it_comes() {
         })
         .await
         .unwrap();
+        gone(&tenants, "early").await;
     });
 }
 
 #[test]
-fn a_namespace_that_is_not_ours_is_never_taken_over() {
+fn a_namespace_that_is_not_ours_is_never_taken_over_and_made_when_it_has_gone() {
     on_cluster(|installation| async move {
         let namespaces: Api<Namespace> = Api::all(installation.client.clone());
         let foreign: Namespace =
@@ -92,34 +142,39 @@ fn a_namespace_that_is_not_ours_is_never_taken_over() {
                 .unwrap();
         namespaces.create(&PostParams::default(), &foreign).await.unwrap();
         let tenants = tenants(installation);
-        tenants
-            .create(
-                &PostParams::default(),
-                &tenant("squat", "squat.localhost", &installation.release("brand-2026.11.1")),
-            )
-            .await
-            .unwrap();
+        create(&tenants, "squat", &idle(installation, None).await).await;
         let message = condition(&tenants, "squat", "NamespacesReady", "False", Some("NamespaceNotOurs")).await;
         assert!(message.contains("squat-dev"), "{message}");
-        warned_once(installation, "Tenant", "squat", "squat-dev").await;
+        warned_once(installation, &tenants, "squat", "squat-dev").await;
         let labels = namespaces.get("squat-dev").await.unwrap().metadata.labels.unwrap_or_default();
         assert!(!labels.contains_key("app.kubernetes.io/managed-by"), "{labels:?}");
+        // Whoever had it gives it up.
+        gone(&namespaces, "squat-dev").await;
+        condition(&tenants, "squat", "NamespacesReady", "True", None).await;
+        let labels = namespaces.get("squat-dev").await.unwrap().metadata.labels.unwrap_or_default();
+        assert_eq!(labels.get("paddock.bet/tenant").map(String::as_str), Some("squat"), "{labels:?}");
+        condition(&tenants, "squat", "Ready", "True", None).await;
         gone(&tenants, "squat").await;
-        namespaces.delete("squat-dev", &kube::api::DeleteParams::default()).await.unwrap();
+        gone(&namespaces, "squat-dev").await;
     });
 }
 
 #[test]
-fn an_unknown_component_in_overrides_is_named() {
+fn an_unknown_component_in_overrides_is_named_and_can_be_corrected() {
     on_cluster(|installation| async move {
         let tenants = tenants(installation);
-        merge(&tenants, "platform", json!({"spec": {"suspended": false}})).await;
-        let mut wrong = tenant("typo", "typo.localhost", &installation.release("brand-2026.11.1"));
-        wrong.spec.environments[0].services =
-            serde_json::from_value(json!([{"name": "acount", "enabled": true}])).unwrap();
-        tenants.create(&PostParams::default(), &wrong).await.unwrap();
-        let message = condition(&tenants, "typo", "Ready", "False", None).await;
+        let right = idle(installation, Some("typo.localhost")).await;
+        let mut wrong = right.clone();
+        let account = |service: &&mut Value| service["name"] == "account";
+        wrong["services"].as_array_mut().unwrap().iter_mut().find(account).unwrap()["name"] = "acount".into();
+        create(&tenants, "typo", &wrong).await;
+        let message = condition(&tenants, "typo", "Ready", "False", Some("InvalidSpec")).await;
         assert!(message.contains("acount"), "{message}");
+        condition(&tenants, "typo", "ReleaseApplied", "False", Some("InvalidSpec")).await;
+        warned_once(installation, &tenants, "typo", "acount").await;
+        mend(&tenants, "typo", &right).await;
+        condition(&tenants, "typo", "ReleaseApplied", "True", None).await;
+        condition(&tenants, "typo", "Ready", "True", None).await;
         gone(&tenants, "typo").await;
     });
 }

@@ -6,6 +6,9 @@ use paddock_e2e::on_cluster;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
+/// How far ahead the kick-off of a match is that is bet on before it: nothing changes about it meanwhile.
+const AHEAD: Duration = Duration::from_mins(1);
+
 /// Minor units of a decimal string with two places.
 fn cents(text: &str) -> i64 {
     let (whole, part) = text.split_once('.').unwrap_or((text, "00"));
@@ -60,8 +63,9 @@ fn a_bet_is_placed_settled_and_paid_to_the_cent() {
 fn the_same_key_is_the_same_ticket() {
     on_cluster(|installation| async move {
         let bettor = funded(installation, "50.00").await;
-        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_mins(4)).await.unwrap();
+        let found = play::upcoming(&bettor.brand, 1, AHEAD, Duration::from_mins(4)).await.unwrap();
         let (first, second, other) = play::same_key_twice(&bettor, &found.selection).await.unwrap();
+        assert_eq!(first["status"], "accepted", "{first}");
         assert_eq!(first["ticketId"], second["ticketId"], "{first} {second}");
         assert_eq!(other.as_u16(), 422);
         assert_eq!(available(&bettor).await.2, 100, "the stake was taken more than once");
@@ -72,7 +76,8 @@ fn the_same_key_is_the_same_ticket() {
 fn a_suspended_market_is_shown_so_and_takes_no_bet_once_it_is_acknowledged() {
     on_cluster(|installation| async move {
         let bettor = funded(installation, "50.00").await;
-        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_mins(4)).await.unwrap();
+        // Two waits of 30 s follow: the kick-off must not come between.
+        let found = play::upcoming(&bettor.brand, 1, 2 * AHEAD, Duration::from_mins(4)).await.unwrap();
         let channel = format!("event:{}", found.event);
         let (mut stream, snapshot) = play::watch(&bettor.brand, None, &channel).await.unwrap();
         let open = snapshot["lines"].as_array().unwrap().iter().find(|line| line["marketId"] == found.selection.market);
@@ -114,7 +119,7 @@ fn a_suspended_market_is_shown_so_and_takes_no_bet_once_it_is_acknowledged() {
         assert_eq!(shown["suspendedBy"], "rule", "{shown}");
         let refused = refused.unwrap();
         assert_ne!(refused["status"], "accepted", "{refused}");
-        assert!(play::code(&refused).contains("suspended"), "{refused}");
+        assert_eq!(play::code(&refused).as_deref(), Some("market-suspended"), "{refused}");
         // The other brand never noticed: its own rule is open.
         let other: Api<paddock_crds::v1alpha1::Market> = Api::namespaced(installation.client.clone(), "zenith-prod");
         for market in other.list(&ListParams::default()).await.unwrap() {
@@ -127,20 +132,24 @@ fn a_suspended_market_is_shown_so_and_takes_no_bet_once_it_is_acknowledged() {
 fn what_cannot_be_bet_is_refused_with_a_code() {
     on_cluster(|installation| async move {
         let bettor = funded(installation, "5.00").await;
-        let found = play::find(&bettor.brand, "not_started", 1, Duration::from_mins(4)).await.unwrap();
+        let found = play::upcoming(&bettor.brand, 1, AHEAD, Duration::from_mins(4)).await.unwrap();
         let mut unknown = found.selection.clone();
         unknown.outcome = "99".into();
-        for (what, stake, selection) in [
-            ("more than the wallet has", "6.00", &found.selection),
-            ("less than the least stake", "0.05", &found.selection),
-            ("more than the greatest stake", "501.00", &found.selection),
-            ("an outcome that is not there", "1.00", &unknown),
+        for (what, credit, stake, selection, code) in [
+            ("more than the wallet has", None, "6.00", &found.selection, "insufficient-funds"),
+            ("less than the least stake", None, "0.05", &found.selection, "stake-too-low"),
+            // The wallet has it: only the limit of 500.00 refuses.
+            ("more than the greatest stake", Some("600.00"), "501.00", &found.selection, "stake-too-high"),
+            ("an outcome that is not there", None, "1.00", &unknown, "unknown-selection"),
         ] {
+            if let Some(amount) = credit {
+                installation.credit(&bettor.customer_id, "EUR", amount).await.unwrap();
+            }
             let answer = play::bet(&bettor, stake, selection).await.unwrap();
             assert_ne!(answer["status"], "accepted", "{what}: {answer}");
-            assert!(play::code(&answer).contains('-'), "{what}: no stable code in {answer}");
+            assert_eq!(play::code(&answer).as_deref(), Some(code), "{what}: {answer}");
         }
-        assert_eq!(available(&bettor).await, (500, 0, 0), "a refused bet left a trace in the wallet");
+        assert_eq!(available(&bettor).await, (60_500, 0, 0), "a refused bet left a trace in the wallet");
     });
 }
 

@@ -1,13 +1,16 @@
 //! Reading and waiting that several tests share.
 
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
-use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Tenant};
-use paddock_demo::{Installation, wait};
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Market, Release, Tenant};
+use paddock_demo::{Installation, OPERATOR_NAMESPACE, wait};
 use serde::de::DeserializeOwned;
+use serde_json::json;
 use std::fmt::Debug;
 use std::time::Duration;
 
@@ -24,25 +27,57 @@ where
 
 /// Anything of ours with conditions.
 pub trait Conditioned: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug {
+    /// Its controller in metrics.
+    const CONTROLLER: &'static str;
+
     /// Its conditions.
     fn conditions(&self) -> Vec<Condition>;
 }
 
-impl Conditioned for Tenant {
-    fn conditions(&self) -> Vec<Condition> {
-        self.status.clone().unwrap_or_default().conditions
-    }
+macro_rules! conditioned {
+    ($($kind:ty: $controller:literal),*) => {$(
+        impl Conditioned for $kind {
+            const CONTROLLER: &'static str = $controller;
+
+            fn conditions(&self) -> Vec<Condition> {
+                self.status.clone().unwrap_or_default().conditions
+            }
+        }
+    )*};
 }
 
-impl Conditioned for BettingService {
-    fn conditions(&self) -> Vec<Condition> {
-        self.status.clone().unwrap_or_default().conditions
-    }
+conditioned!(Tenant: "tenant", Release: "release", BettingService: "betting-service", Market: "market", DatabaseClaim: "databaseclaim");
+
+/// Who holds the operator's Lease.
+pub async fn holder(installation: &Installation) -> Option<String> {
+    let leases: Api<Lease> = Api::namespaced(installation.client.clone(), OPERATOR_NAMESPACE);
+    let all = leases.list(&ListParams::default()).await.unwrap();
+    all.items.into_iter().find_map(|lease| lease.spec?.holder_identity).filter(|holder| !holder.is_empty())
 }
 
-impl Conditioned for DatabaseClaim {
-    fn conditions(&self) -> Vec<Condition> {
-        self.status.clone().unwrap_or_default().conditions
+/// The operator's pods.
+pub async fn pods(installation: &Installation) -> Vec<String> {
+    let pods: Api<Pod> = Api::namespaced(installation.client.clone(), OPERATOR_NAMESPACE);
+    let found = pods.list(&ListParams::default().labels("app.kubernetes.io/name=paddock-operator")).await.unwrap();
+    found.items.iter().map(kube::ResourceExt::name_any).collect()
+}
+
+/// The pod of the leader, and what its metrics are.
+pub async fn leader(installation: &Installation) -> (String, Metrics) {
+    let holder = holder(installation).await.expect("a leader");
+    let pod = pods(installation).await.into_iter().find(|pod| holder.contains(pod.as_str())).expect("the leader's pod");
+    let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics");
+    (pod, Metrics(installation.cluster.kubectl(&["get", "--raw", &path]).await.unwrap()))
+}
+
+/// What `/metrics` answered.
+pub struct Metrics(String);
+
+impl Metrics {
+    /// Sum over the series of a family whose labels are wanted.
+    pub fn sum(&self, family: &str, wanted: impl Fn(&str) -> bool) -> u64 {
+        let series = self.0.lines().filter_map(|line| line.strip_prefix(family)?.strip_prefix('{')?.rsplit_once("} "));
+        series.filter(|(labels, _)| wanted(labels)).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
     }
 }
 
@@ -76,25 +111,44 @@ pub async fn condition<K: Conditioned>(
     .unwrap()
 }
 
-/// Waits for the warning about an object that names `what`, and asserts that it was published once, not as a stream of repetitions.
-pub async fn warned_once(installation: &Installation, kind: &str, name: &str, what: &str) {
+/// Waits for the warning about an object that names `what`, and asserts that it was published once, not as a stream of repetitions: it is
+/// counted when the operator has looked at the object again.
+pub async fn warned_once<K: Conditioned>(installation: &Installation, objects: &Api<K>, name: &str, what: &str) {
+    let kind = K::kind(&());
     let events: Api<Event> = Api::all(installation.client.clone());
     let only = ListParams::default().fields("type=Warning");
     let about = |event: &Event| {
         let regarding = event.regarding.clone().unwrap_or_default();
         let note = event.note.as_deref().unwrap_or_default();
-        regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name) && note.contains(what)
+        regarding.kind.as_deref() == Some(&*kind) && regarding.name.as_deref() == Some(name) && note.contains(what)
     };
-    let found = wait::until(&format!("a warning about {kind} {name} that names {what}"), LIMIT, || async {
+    let found = || async {
         let found = events.list(&only).await.map_err(|error| error.to_string())?;
         let found: Vec<Event> = found.items.into_iter().filter(about).collect();
         if found.is_empty() { Err("none yet".to_owned()) } else { Ok(found) }
-    })
-    .await
-    .unwrap();
+    };
+    wait::until(&format!("a warning about {kind} {name} that names {what}"), LIMIT, found).await.unwrap();
+    look_again(installation, objects, name).await;
+    let found = found().await.unwrap();
     assert_eq!(found.len(), 1, "{found:?}");
     let repeated = found[0].series.as_ref().map_or(1, |series| series.count);
     assert_eq!(repeated, 1, "the same event was published again: {found:?}");
+}
+
+/// Changes an object in a way that means nothing, and waits until its controller has looked and has nothing left to do.
+async fn look_again<K: Conditioned>(installation: &Installation, objects: &Api<K>, name: &str) {
+    let ours = |labels: &str| labels.contains(&format!("controller=\"{}\"", K::CONTROLLER));
+    let ended = |metrics: &Metrics| metrics.sum("paddock_reconcile_total", ours);
+    let before = ended(&leader(installation).await.1);
+    let patch = json!({"metadata": {"annotations": {"test/look": uuid::Uuid::now_v7()}}});
+    objects.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    wait::until(&format!("another look at {name}"), LIMIT, || async {
+        let (_, now) = leader(installation).await;
+        let left = now.sum("paddock_reconcile_active", ours) + now.sum("paddock_queue_depth", ours);
+        if ended(&now) > before && left == 0 { Ok(()) } else { Err(format!("{} looks, {left} left", ended(&now))) }
+    })
+    .await
+    .unwrap();
 }
 
 /// Deletes an object and waits until it is gone.

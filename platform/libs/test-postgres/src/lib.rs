@@ -43,47 +43,30 @@ impl Server {
             .output()
             .context("initdb does not start")?;
         ensure!(made.status.success(), "initdb failed: {}", String::from_utf8_lossy(&made.stderr));
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        let process = as_user(&bin.join("postgres"), user, folder.path())
-            .arg("-D")
-            .arg(&data)
-            .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"])
-            .arg(folder.path())
-            .args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
-            .args(["-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "log_min_messages=fatal"])
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .context("postgres does not start")?;
-        let mut server = Self { process, port, _folder: folder };
-        server.wait().await?;
-        Ok(server)
-    }
-
-    async fn wait(&mut self) -> anyhow::Result<()> {
-        let started = Instant::now();
-        loop {
-            match PgConnection::connect_with(&self.options("postgres")).await {
-                Ok(connection) => return Ok(connection.close().await?),
-                Err(error) => {
-                    if let Some(status) = self.process.try_wait()? {
-                        bail!("postgres ended at once with {status}");
-                    }
-                    ensure!(started.elapsed() < START, "postgres does not answer: {error}");
-                    tokio::time::sleep(Duration::from_millis(50)).await;
-                }
+        // A port is found free and taken a moment later; somebody else can come in between.
+        for _ in 0..5 {
+            let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+            let mut process = as_user(&bin.join("postgres"), user, folder.path())
+                .arg("-D")
+                .arg(&data)
+                .args(["-p", &port.to_string(), "-h", "127.0.0.1", "-k"])
+                .arg(folder.path())
+                .args(["-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off"])
+                .args(["-c", "max_connections=100", "-c", "shared_buffers=32MB", "-c", "log_min_messages=fatal"])
+                .stdout(Stdio::null())
+                .stderr(Stdio::null())
+                .spawn()
+                .context("postgres does not start")?;
+            if answers(&mut process, port, &data).await? {
+                return Ok(Self { process, port, _folder: folder });
             }
         }
+        bail!("postgres ends at once, whatever its port")
     }
 
     /// How to connect to a database as its administrator.
     pub fn options(&self, database: &str) -> PgConnectOptions {
-        PgConnectOptions::new_without_pgpass()
-            .host("127.0.0.1")
-            .port(self.port)
-            .username("postgres")
-            .database(database)
-            .ssl_mode(sqlx::postgres::PgSslMode::Disable)
+        options(self.port, database)
     }
 
     /// The server's port on 127.0.0.1.
@@ -116,6 +99,40 @@ impl Drop for Server {
         let _killed = self.process.kill();
         let _reaped = self.process.wait();
     }
+}
+
+/// Waits until the server of a folder answers; false when it ended, as it does when its port is taken.
+async fn answers(process: &mut Child, port: u16, data: &Path) -> anyhow::Result<bool> {
+    let started = Instant::now();
+    loop {
+        // Whoever else has the port may never answer.
+        let found = tokio::time::timeout(Duration::from_secs(5), folder_of(port)).await;
+        if process.try_wait()?.is_some() {
+            return Ok(false);
+        }
+        match found {
+            // It may be another's server, and ours is about to end.
+            Ok(Ok(found)) if Path::new(&found) == data => return Ok(true),
+            found => ensure!(started.elapsed() < START, "postgres does not answer: {found:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn folder_of(port: u16) -> Result<String, sqlx::Error> {
+    let mut connection = PgConnection::connect_with(&options(port, "postgres")).await?;
+    let folder = sqlx::query_scalar("SHOW data_directory").fetch_one(&mut connection).await?;
+    connection.close().await?;
+    Ok(folder)
+}
+
+fn options(port: u16, database: &str) -> PgConnectOptions {
+    PgConnectOptions::new_without_pgpass()
+        .host("127.0.0.1")
+        .port(port)
+        .username("postgres")
+        .database(database)
+        .ssl_mode(sqlx::postgres::PgSslMode::Disable)
 }
 
 fn as_user(program: &Path, user: Option<(u32, u32)>, folder: &Path) -> Command {

@@ -26,8 +26,9 @@ pub struct TestServer {
     folder: PathBuf,
     port: u16,
     ca: Vec<u8>,
-    /// Its standard input is the server's life line.
-    _keeper: Child,
+    owner: Option<(u32, u32)>,
+    /// Their standard inputs are the server's life lines.
+    keepers: Vec<Child>,
 }
 
 static SHARED: OnceCell<TestServer> = OnceCell::const_new();
@@ -40,6 +41,17 @@ pub async fn shared() -> &'static TestServer {
 impl TestServer {
     /// Starts a server of its own.
     pub async fn start() -> Self {
+        // A port is found free and taken a moment later; somebody else can come in between.
+        for _ in 0..5 {
+            if let Some(server) = Self::attempt().await {
+                return server;
+            }
+        }
+        panic!("the port of every server was taken before it");
+    }
+
+    /// `None` if its port was taken.
+    async fn attempt() -> Option<Self> {
         let bin = bin();
         assert!(
             Path::new(&bin).join("initdb").exists(),
@@ -73,21 +85,9 @@ impl TestServer {
         fs::write(data.join("pg_hba.conf"), "local all all trust\nhostssl all all all scram-sha-256\n").unwrap();
 
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        // The shell outlives a killed test by the moment it takes to notice that its standard input closed.
-        let script = r#""$0" -D "$1/data" -k "$1" -p "$2" -c listen_addresses=127.0.0.1,::1 -c ssl=on -c ssl_cert_file="$1/tls.crt" \
-            -c ssl_key_file="$1/tls.key" -c fsync=off -c autovacuum=off -c max_connections=200 -c wal_level=minimal -c max_wal_senders=0 \
-            </dev/null >"$1/log" 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$1""#;
-        let keeper = as_postgres(owner, "/bin/sh")
-            .args(["-c", script, &format!("{bin}/postgres")])
-            .arg(&folder)
-            .arg(port.to_string())
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let server = Self { folder, port, ca: ca.into_bytes(), _keeper: keeper };
-        let mut postgres = server.first_superuser().await;
+        let mut server = Self { folder, port, ca: ca.into_bytes(), owner, keepers: Vec::new() };
+        server.keep();
+        let mut postgres = server.first_superuser().await?;
         run(
             &mut postgres,
             &format!(
@@ -99,14 +99,62 @@ impl TestServer {
             ),
         )
         .await;
-        server
+        Some(server)
     }
 
-    async fn first_superuser(&self) -> PgConnection {
+    fn keep(&mut self) {
+        // The shell outlives a killed test by the moment it takes to notice that its standard input closed.
+        let script = r#""$0" -D "$1/data" -k "$1" -p "$2" -c listen_addresses=127.0.0.1,::1 -c ssl=on -c ssl_cert_file="$1/tls.crt" \
+            -c ssl_key_file="$1/tls.key" -c fsync=off -c autovacuum=off -c max_connections=200 -c wal_level=minimal -c max_wal_senders=0 \
+            </dev/null >>"$1/log" 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$1""#;
+        let keeper = as_postgres(self.owner, "/bin/sh")
+            .args(["-c", script, &format!("{}/postgres", bin())])
+            .arg(&self.folder)
+            .arg(self.port.to_string())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        self.keepers.push(keeper);
+    }
+
+    /// Stops it as its administrator would: sessions end, data stays.
+    #[allow(dead_code, reason = "for tests of the whole operator")]
+    pub async fn stop(&self) {
+        let file = self.folder.join("data/postmaster.pid");
+        let process = fs::read_to_string(&file).unwrap().lines().next().unwrap().to_owned();
+        assert!(Command::new("kill").args(["-INT", &process]).status().unwrap().success());
+        let until = Instant::now() + Duration::from_mins(1);
+        while file.exists() {
+            assert!(Instant::now() < until, "it does not stop: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Starts it again where it was.
+    #[allow(dead_code, reason = "for tests of the whole operator")]
+    pub async fn start_again(&mut self) {
+        self.keep();
+        self.first_superuser().await.expect("its port is free again");
+    }
+
+    /// Whether somebody else listens on its port: then it ended, or listens on `::1` alone.
+    fn port_is_taken(&self) -> bool {
+        let log = fs::read_to_string(self.folder.join("log")).unwrap_or_default();
+        log.contains("could not bind IPv4 address \"127.0.0.1\": Address already in use")
+    }
+
+    /// `None` if its port is taken.
+    async fn first_superuser(&self) -> Option<PgConnection> {
         let until = Instant::now() + Duration::from_mins(1);
         loop {
-            match self.superuser_options("postgres").connect().await {
-                Ok(connection) => return connection,
+            let connected = self.superuser_options("postgres").connect().await;
+            if self.port_is_taken() {
+                return None;
+            }
+            match connected {
+                Ok(connection) => return Some(connection),
                 Err(error) if Instant::now() > until => {
                     panic!("{error}: {}", fs::read_to_string(self.folder.join("log")).unwrap_or_default())
                 }
