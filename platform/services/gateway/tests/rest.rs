@@ -230,11 +230,11 @@ async fn the_description_is_served_as_it_is_committed() {
 
 #[tokio::test]
 async fn a_component_that_refuses_the_gateway_says_nothing_about_the_customer() {
-    let gateway = Gateway::with_tokens(["for-account"; 3], 1000, 1000, 10).await;
+    let gateway = Gateway::with_tokens(["for-account"; 3], (1000, 1000), Gateway::places(10, 10, 10)).await;
     let answer = gateway.get("/api/v1/sports").await;
     assert_eq!((answer.status, answer.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "upstream-failed"));
     assert_eq!(gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await.status, StatusCode::OK);
-    let gateway = Gateway::with_tokens(["for-rates"; 3], 1000, 1000, 10).await;
+    let gateway = Gateway::with_tokens(["for-rates"; 3], (1000, 1000), Gateway::places(10, 10, 10)).await;
     let answer = gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "her session is not over: {}", answer.text);
 }

@@ -64,7 +64,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let gateway = Gateway::new().await;
+        Self::of(Gateway::new().await).await
+    }
+
+    async fn of(gateway: Gateway) -> Self {
         let address = gateway.serve().await;
         let (mut writers, mut readers) = (HashMap::new(), HashMap::new());
         for topic in [Topic::Offer, Topic::Ledger, Topic::Tickets] {
@@ -268,6 +271,58 @@ async fn without_a_session_there_is_no_wallet() {
     let mut wrong = world.client().await;
     wrong.say(json!({"type": "authenticate", "token": "wrong"})).await;
     assert_eq!(wrong.closed().await, 4401);
+}
+
+/// What a frame asks of a component counts like a request.
+#[tokio::test]
+async fn a_stream_asks_components_no_more_often_than_its_session_may() {
+    let world = World::of(Gateway::limited(1000, 2, 10).await).await;
+    let mut client = world.client().await;
+    client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+    let (mut snapshots, mut refused) = (0, 0);
+    for _ in 0..20 {
+        client.subscribe("tickets").await;
+        match client.frame().await {
+            frame if frame["type"] == "snapshot" => snapshots += 1,
+            frame => {
+                assert_eq!(frame["code"], "too-many-requests");
+                refused += 1;
+            }
+        }
+    }
+    assert!(snapshots >= 3 && refused >= 10, "{snapshots} of {refused}: the burst, and two a second");
+    assert_eq!(world.gateway.behind.count("/tickets?"), snapshots);
+    client.subscribe("event:m:1").await;
+    assert_eq!(client.frame().await["type"], "snapshot", "what is in memory is not counted");
+}
+
+#[tokio::test]
+async fn an_address_and_a_customer_have_so_many_connections() {
+    let ours = support::OUR_TOKENS.map(|(_, token)| token);
+    let world = World::of(Gateway::with_tokens(ours, (1000, 1000), Gateway::places(100, 3, 2)).await).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = world.client().await;
+        client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+        client.subscribe("wallet").await;
+        assert_eq!(client.frame().await["type"], "snapshot");
+        clients.push(client);
+    }
+    let mut third = world.client().await;
+    let url = format!("ws://{}/api/v1/stream", world.address);
+    let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) = tokio_tungstenite::connect_async(&url).await else {
+        panic!("a fourth connection of the address")
+    };
+    assert_eq!(refused.status(), 429);
+    third.say(json!({"type": "authenticate", "token": TOKEN})).await;
+    assert_eq!(third.closed().await, 4429);
+    drop((third, clients));
+    let again = async {
+        while tokio_tungstenite::connect_async(&url).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("places of those who left are free");
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! One client of the public stream, from its first frame to its close.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
@@ -9,10 +10,14 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::frame::{self, Channel, ClientFrame};
 use super::live::{Follower, Inbox, Live, Told};
-use crate::sessions::{Session, Sessions};
+use super::places::{Place, Places};
+use crate::client::Client;
+use crate::limits::Limits;
+use crate::sessions::{Session, SessionKey, Sessions, key};
 use crate::upstream::{Ask, Component, Upstream};
 
 /// Channels of one client.
@@ -36,6 +41,8 @@ mod code {
     pub(super) const ABUSE: u16 = 4400;
     /// The client does not take frames fast enough.
     pub(super) const SLOW: u16 = 4408;
+    /// The customer has as many connections as one may have.
+    pub(super) const TOO_MANY: u16 = 4429;
 }
 
 /// What connections work with.
@@ -47,6 +54,12 @@ pub struct Parts {
     pub sessions: Sessions,
     /// Components.
     pub upstream: Upstream,
+    /// Requests per address: a frame that asks a component is one.
+    pub by_ip: Limits<IpAddr>,
+    /// Requests per session, likewise.
+    pub by_session: Limits<SessionKey>,
+    /// Connections of a customer.
+    pub places: Places<Uuid>,
     /// Cancelled when this replica drains.
     pub draining: CancellationToken,
 }
@@ -62,11 +75,13 @@ enum End {
 struct Customer {
     token: SecretString,
     session: Session,
+    _place: Place<Uuid>,
 }
 
 struct Connection {
     parts: Parts,
     socket: WebSocket,
+    network: IpAddr,
     follower: Follower,
     channels: HashSet<Channel>,
     customer: Option<Customer>,
@@ -76,12 +91,13 @@ struct Connection {
     heard: Instant,
 }
 
-/// Serves a client from a country until it leaves or is closed.
-pub async fn serve(socket: WebSocket, parts: Parts, country: &str) {
-    let (follower, mut inbox) = parts.live.connect(country);
+/// Serves a client until it leaves or is closed.
+pub async fn serve(socket: WebSocket, parts: Parts, client: &Client) {
+    let (follower, mut inbox) = parts.live.connect(&client.country);
     let mut connection = Connection {
         parts,
         socket,
+        network: client.network(),
         follower,
         channels: HashSet::new(),
         customer: None,
@@ -170,11 +186,17 @@ impl Connection {
         if self.customer.is_some() || !self.channels.is_empty() {
             return self.refuse("not-first", "authenticate is the first frame: connect again").await;
         }
+        if !self.may_ask(&token) {
+            return self.refuse_too_many().await;
+        }
         match self.parts.sessions.of(&token).await {
-            Ok(session) => {
-                self.customer = Some(Customer { token, session });
-                Ok(())
-            }
+            Ok(session) => match self.parts.places.take(session.customer_id) {
+                Some(place) => {
+                    self.customer = Some(Customer { token, session, _place: place });
+                    Ok(())
+                }
+                None => Err(End::Close(code::TOO_MANY, "too many connections of this customer: close another one")),
+            },
             Err(problem) if problem.status().is_client_error() => {
                 Err(End::Close(code::SESSION_ENDED, "the session is not in force: log in again"))
             }
@@ -186,6 +208,11 @@ impl Connection {
         let Some(channel) = Channel::parse(name) else {
             return self.refuse("unknown-channel", "subscribe to event:{id}, wallet or tickets").await;
         };
+        // An event is told from memory; money and tickets are asked for.
+        let asks = self.customer.as_ref().filter(|_| !matches!(channel, Channel::Event(_)));
+        if asks.is_some_and(|customer| !self.may_ask(&customer.token)) {
+            return self.refuse_too_many().await;
+        }
         if self.channels.contains(&channel) {
             // Asked again: from a new snapshot on.
             self.leave(&channel);
@@ -269,6 +296,15 @@ impl Connection {
         for channel in self.channels.clone() {
             self.leave(&channel);
         }
+    }
+
+    /// Counts a frame that asks a component as the request that it is.
+    fn may_ask(&self, token: &SecretString) -> bool {
+        self.parts.by_ip.allows(self.network) && self.parts.by_session.allows(key(token))
+    }
+
+    async fn refuse_too_many(&mut self) -> Result<(), End> {
+        self.refuse("too-many-requests", "too many requests: wait a second, then try again").await
     }
 
     async fn refuse(&mut self, code: &str, detail: &str) -> Result<(), End> {

@@ -5,3 +5,4 @@ pub mod frame;
 pub mod live;
 pub mod offer;
 pub mod source;
+pub mod places;

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
-use paddock_gateway::api::AppState;
+use paddock_gateway::api::{AppState, StreamPlaces};
 use paddock_gateway::client::Trust;
 use paddock_gateway::upstream::{Addresses, Tokens, Upstream};
 use paddock_market_book::Book;
@@ -76,6 +76,14 @@ async fn log_in(State(behind): State<Behind>, Json(body): Json<Value>) -> Respon
     }
 }
 
+/// Nobody registers here twice.
+async fn register(State(behind): State<Behind>, Json(body): Json<Value>) -> Response {
+    behind.hear("/customers", &body);
+    let headers = [("content-type", "application/problem+json"), ("retry-after", "7")];
+    let body = json!({"status": 429, "code": "too-many-attempts", "detail": "wait"});
+    (StatusCode::TOO_MANY_REQUESTS, headers, body.to_string()).into_response()
+}
+
 async fn place(State(behind): State<Behind>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
     behind.hear("/tickets", &body);
     (StatusCode::CREATED, Json(json!({"ticketId": ANN, "status": "accepted"})))
@@ -135,6 +143,7 @@ fn components(behind: Behind) -> Router {
     let routes = Router::new()
         .route("/sessions", post(log_in))
         .route("/sessions/current", get(session).delete(close))
+        .route("/customers", post(register))
         .route("/customers/{id}/wallet", get(async move || Json(wallet)))
         .route("/sports", get(async || Json(json!({"sports": []}))))
         .route(
@@ -179,11 +188,16 @@ impl Gateway {
     }
 
     pub async fn limited(by_ip: u32, by_session: u32, places: usize) -> Self {
-        Self::with_tokens(OUR_TOKENS.map(|(_, token)| token), by_ip, by_session, places).await
+        Self::with_tokens(OUR_TOKENS.map(|(_, token)| token), (by_ip, by_session), Self::places(places, 10, 10)).await
+    }
+
+    pub fn places(all: usize, address: u32, customer: u32) -> StreamPlaces {
+        let [address, customer] = [address, customer].map(|most| NonZeroU32::new(most).unwrap());
+        StreamPlaces { all, address, customer }
     }
 
     /// With these tokens for rates, account and calculations.
-    pub async fn with_tokens(ours: [&str; 3], by_ip: u32, by_session: u32, places: usize) -> Self {
+    pub async fn with_tokens(ours: [&str; 3], (by_ip, by_session): (u32, u32), places: StreamPlaces) -> Self {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let behind = Behind::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
