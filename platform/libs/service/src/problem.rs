@@ -149,12 +149,17 @@ impl IntoResponse for Problem {
     }
 }
 
-/// A database that does not answer is 503, because nothing was committed that was not acknowledged; the rest is 500.
+/// A database that does not answer is 503, because nothing was committed that was not acknowledged. What it cannot hold, such as
+/// the character NUL in a text (SQLSTATE class 22), came with the request: 400. The rest is 500.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
                 Self::unavailable("database-unavailable", "the database does not answer; try again").caused_by(error)
+            }
+            sqlx::Error::Database(refused) if refused.code().is_some_and(|code| code.starts_with("22")) => {
+                let detail = "the request holds a character or value that cannot be stored, such as NUL: leave it out";
+                Self::bad_request("value-not-storable", detail).caused_by(error)
             }
             _ => Self::internal(error),
         }

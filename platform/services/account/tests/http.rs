@@ -200,6 +200,22 @@ async fn log_ins_are_limited_per_address_and_ip() {
     assert_eq!(api.post("/internal/v1/sessions", other).await.0, StatusCode::UNAUTHORIZED);
 }
 
+/// PostgreSQL holds no NUL: that is no failure of ours.
+#[tokio::test]
+async fn a_log_in_with_nul_is_malformed() {
+    let api = Api::new().await;
+    api.registered().await;
+    for (email, device) in [("ann\0@example.com", "phone"), ("ann@example.com", "ph\0ne")] {
+        let body = json!({"email": email, "password": "correct horse", "context": {"deviceId": device}});
+        let (status, problem) = api.post("/internal/v1/sessions", body).await;
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (StatusCode::BAD_REQUEST, Some("value-not-storable")),
+            "{problem}"
+        );
+    }
+}
+
 /// Each unknown email address costs a hash too: one network must not keep the others from logging in.
 #[tokio::test]
 async fn a_network_tries_and_registers_only_so_often() {
