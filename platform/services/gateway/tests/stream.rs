@@ -273,6 +273,45 @@ async fn without_a_session_there_is_no_wallet() {
     assert_eq!(wrong.closed().await, 4401);
 }
 
+/// A customer's prices do not wait for account or calculations, neither at a beat nor when a channel is subscribed to.
+#[tokio::test]
+async fn slow_components_hold_up_no_prices() {
+    let world = World::new().await;
+    let mut client = world.client().await;
+    client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+    client.subscribe("event:m:1").await;
+    assert_eq!(client.frame().await["type"], "snapshot");
+    let behind = world.gateway.behind.clone();
+    let stands = behind.slow.write().await;
+    let asked = behind.count("/sessions/current");
+    let beat = async {
+        while behind.count("/sessions/current") == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), beat).await.expect("a beat asks for the session");
+    client.subscribe("tickets").await;
+    let read = async {
+        while behind.count("/tickets?") == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), read).await.expect("subscribing goes on");
+    world.line(10, "m:1", 1, "2.10");
+    let price = tokio::time::timeout(Duration::from_secs(2), client.frame()).await.expect("prices go on");
+    assert_eq!((price["channel"].as_str(), price["sequence"].as_i64()), (Some("event:m:1"), Some(10)));
+
+    world.ticket(20, ANN, "accepted");
+    world.line(11, "m:1", 2, "2.20");
+    assert_eq!(client.frame().await["sequence"], 11, "what is told of tickets waits for their snapshot");
+    drop(stands);
+    let kinds = [client.frame().await, client.frame().await].map(|frame| {
+        assert_eq!(frame["channel"], "tickets");
+        frame["type"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(kinds, ["snapshot", "delta"]);
+}
+
 /// What a frame asks of a component counts like a request.
 #[tokio::test]
 async fn a_stream_asks_components_no_more_often_than_its_session_may() {

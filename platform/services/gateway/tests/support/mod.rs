@@ -17,6 +17,7 @@ use paddock_market_book::Book;
 use paddock_service::binding::Bindings;
 use paddock_service::{CALLER_HEADER, CallerToken, Problem};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub const ANN: &str = "0190b5a0-0000-7000-8000-000000000001";
@@ -33,6 +34,8 @@ pub struct Behind {
     pub heard: Arc<Mutex<Vec<(String, Value)>>>,
     /// Whether Ann's session is in force.
     pub revoked: Arc<Mutex<bool>>,
+    /// While somebody writes, account does not answer about sessions and calculations not about tickets.
+    pub slow: Arc<RwLock<()>>,
 }
 
 impl Behind {
@@ -51,6 +54,7 @@ impl Behind {
 
 async fn session(State(behind): State<Behind>, headers: HeaderMap) -> Response {
     behind.hear("/sessions/current", &Value::Null);
+    let _answers = behind.slow.read().await;
     let known = headers.get("authorization").is_some_and(|value| value == format!("Bearer {TOKEN}").as_str());
     if known && !*behind.revoked.lock().unwrap() {
         Json(json!({"customerId": ANN, "currency": "EUR", "country": "GB", "state": "active"})).into_response()
@@ -100,6 +104,7 @@ async fn ticket(Path(id): Path<String>, Query(query): Query<Value>) -> Response 
 
 async fn tickets(State(behind): State<Behind>, Query(query): Query<Value>) -> Json<Value> {
     behind.hear("/tickets?", &query);
+    let _answers = behind.slow.read().await;
     Json(json!({"tickets": []}))
 }
 
