@@ -88,7 +88,15 @@ impl World {
                 }
             });
         }
-        Self { gateway, address, readiness, bus, writers }
+        let world = Self { gateway, address, readiness, bus, writers };
+        world.beat(0, i64::MAX);
+        world
+    }
+
+    /// The offer from a partition of the feed is complete up to a time.
+    fn beat(&self, feed_partition: i32, at: i64) {
+        let payload = json!({"feedPartitions": [feed_partition], "at": at, "bookGeneration": 1});
+        self.write(Topic::Offer, 0, "heartbeat", &payload);
     }
 
     fn write(&self, topic: Topic, offset: i64, kind: &str, payload: &Value) {
@@ -310,6 +318,52 @@ async fn slow_components_hold_up_no_prices() {
         frame["type"].as_str().unwrap().to_owned()
     });
     assert_eq!(kinds, ["snapshot", "delta"]);
+}
+
+/// Rates is away, or the broker: calculations takes no bets any more, and nobody is shown that it does.
+#[tokio::test]
+async fn prices_that_nobody_vouches_for_are_suspended() {
+    let world = World::new().await;
+    world.write(Topic::Offer, 1, "event", &support::catalogue_event("m:1", 1));
+    let mut line = offer_line("m:1", 1, "2.10");
+    line["source"]["feedPartition"] = 1.into();
+    let now = || jiff::Timestamp::now().as_millisecond();
+    world.beat(1, now());
+    world.write(Topic::Offer, 2, "line", &line);
+    let mut client = world.client().await;
+    client.subscribe("event:m:1").await;
+    let mut status = async || loop {
+        let frame = client.frame().await;
+        if let Some(line) = frame["payload"]["lines"].get(0) {
+            return (line["status"].as_str().unwrap().to_owned(), line["suspendedBy"].clone());
+        }
+    };
+    let open = ("active".to_owned(), Value::Null);
+    assert_eq!(status().await, open);
+    assert_eq!(status().await, ("suspended".to_owned(), "producer".into()));
+    world.beat(1, now());
+    assert_eq!(status().await, open);
+}
+
+/// A copy whose reader broke and is not there again is not complete.
+#[tokio::test]
+async fn a_copy_that_cannot_be_read_anew_is_not_ready() {
+    let mut world = World::new().await;
+    let until = async |world: &World, ready: bool| {
+        let reached = async {
+            while world.readiness.missing().is_empty() != ready {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("within 20 s");
+    };
+    world.writers[&Topic::Offer].send(Followed::CaughtUp).unwrap();
+    until(&world, true).await;
+    world.writers.remove(&Topic::Offer);
+    until(&world, false).await;
+    world.break_reader(Topic::Offer);
+    world.writers[&Topic::Offer].send(Followed::CaughtUp).unwrap();
+    until(&world, true).await;
 }
 
 /// What a frame asks of a component counts like a request.
