@@ -1,5 +1,7 @@
 //! Tickets as they are stored.
 
+use std::collections::HashMap;
+
 use paddock_events::{Context, LineKey, PricePhase, TicketBet, TicketSelection, TicketState};
 use paddock_money::{Currency, Money};
 use paddock_odds::{MarketType, Odds};
@@ -224,11 +226,7 @@ impl Store {
         .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
-        let mut tickets = Vec::with_capacity(ids.len());
-        for id in ids {
-            tickets.extend(load(&mut connection, id).await?);
-        }
-        Ok(tickets)
+        load_all(&mut connection, &ids).await
     }
 
     /// State of a ticket alone.
@@ -262,35 +260,50 @@ pub(super) fn parse<T: std::str::FromStr>(
 
 /// Loads a whole ticket.
 pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Option<Ticket>, StoreError> {
-    let row = sqlx::query(
+    Ok(load_all(connection, &[id]).await?.pop())
+}
+
+/// Loads whole tickets, newest first: as many queries for a page as for one.
+async fn load_all(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Ticket>, StoreError> {
+    let tickets = sqlx::query(
         "SELECT id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
             (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
             (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms
-         FROM ticket WHERE id = $1",
+         FROM ticket WHERE id = ANY($1) ORDER BY id DESC",
     )
-    .bind(id)
-    .fetch_optional(&mut *connection)
+    .bind(ids)
+    .fetch_all(&mut *connection)
     .await?;
-    let Some(row) = row else { return Ok(None) };
     let rows = sqlx::query(
-        "SELECT b.id, b.stake, b.potential_payout, b.code, b.settlement_version, b.payout, b.void,
+        "SELECT b.ticket_id, b.id, b.stake, b.potential_payout, b.code, b.settlement_version, b.payout, b.void,
             s.line_key, s.outcome_id, s.asked_odds, s.odds, s.seen_state, s.seen_phase, s.code AS leg_code, s.result
-         FROM bet b JOIN selection s ON s.bet_id = b.id WHERE b.ticket_id = $1 ORDER BY b.position, s.position",
+         FROM bet b JOIN selection s ON s.bet_id = b.id WHERE b.ticket_id = ANY($1)
+         ORDER BY b.ticket_id, b.position, s.position",
     )
-    .bind(id)
+    .bind(ids)
     .fetch_all(connection)
     .await?;
-    let mut bets: Vec<Bet> = Vec::new();
+    let mut bets: HashMap<Uuid, Vec<Bet>> = HashMap::new();
     for row in &rows {
+        let id = row.try_get("ticket_id")?;
         let (bet, selection) = (bet(row)?, selection(id, row)?);
+        let bets = bets.entry(id).or_default();
         match bets.last_mut().filter(|last| last.id == bet.id) {
             Some(last) => last.selections.push(selection),
             None => bets.push(Bet { selections: vec![selection], ..bet }),
         }
     }
+    let with_bets = |row: &PgRow| {
+        let id = row.try_get("id")?;
+        ticket(row, id, bets.remove(&id).unwrap_or_default())
+    };
+    tickets.iter().map(with_bets).collect()
+}
+
+fn ticket(row: &PgRow, id: Uuid, bets: Vec<Bet>) -> Result<Ticket, StoreError> {
     let text = |column: &str| row.try_get::<String, _>(column);
     let Json(context) = row.try_get::<Json<Context>, _>("context")?;
-    Ok(Some(Ticket {
+    Ok(Ticket {
         id,
         customer: row.try_get("customer_id")?,
         currency: parse(id, "currency", &text("currency")?)?,
@@ -305,7 +318,7 @@ pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Opti
         context,
         certificate: row.try_get("certificate")?,
         bets,
-    }))
+    })
 }
 
 fn bet(row: &PgRow) -> Result<Bet, StoreError> {
