@@ -2,6 +2,8 @@
 
 pub mod acceptance;
 pub mod bank;
+#[cfg(test)]
+mod described_scenarios;
 pub mod domain;
 pub mod http;
 pub mod metrics;
