@@ -3,6 +3,8 @@
 pub mod acceptance;
 pub mod bank;
 #[cfg(test)]
+mod bulk_scenarios;
+#[cfg(test)]
 mod described_scenarios;
 pub mod domain;
 pub mod http;

@@ -12,6 +12,8 @@ use crate::store::{OpenSettlement, Store};
 
 /// Bets of one round.
 const ROUND: i64 = 100;
+/// Bets of one round that are marked as due.
+const MARK: i64 = 1000;
 /// Settlements paid at the same time.
 const AT_ONCE: usize = 8;
 /// Between two looks when there is nothing to do.
@@ -35,9 +37,10 @@ pub struct Payer {
 impl Payer {
     /// One round: how many bets and intents it worked on.
     pub async fn round(&self) -> anyhow::Result<usize> {
+        let marked = self.store.mark_due(MARK).await?;
         let mut open = self.store.lease_open(ROUND).await?;
         let due = self.store.lease_due(ROUND).await?;
-        let count = open.len() + due.len();
+        let count = marked + open.len() + due.len();
         for bet in due {
             match self.store.settle(bet, plan).await {
                 Ok(intent) => open.extend(intent),
