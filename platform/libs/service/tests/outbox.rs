@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::path::Path;
 use std::time::Duration;
 
 use paddock_events::{CustomerChanged, CustomerMessage, Envelope, Origin, Topic, decode};
@@ -35,6 +36,21 @@ fn event(sequence: i64) -> Envelope<CustomerMessage> {
     Envelope::now(&origin, CustomerMessage::CustomerChanged(customer))
 }
 
+fn bus(folder: &Path, servers: &str) -> Bus {
+    let need = folder.join("bus");
+    std::fs::create_dir(&need).unwrap();
+    let files = [
+        ("type", "kafka"),
+        ("bootstrap-servers", servers),
+        ("group-prefix", "t."),
+        ("topics", r#"{"customers":"customers"}"#),
+    ];
+    for (name, text) in files {
+        std::fs::write(need.join(name), text).unwrap();
+    }
+    Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+}
+
 /// Committed events come, in order and each at least once; what was rolled back never does; two relays do not disturb.
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_events_come_in_order() {
@@ -44,19 +60,7 @@ async fn committed_events_come_in_order() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("customers", 1, 1).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let need = folder.path().join("bus");
-    std::fs::create_dir(&need).unwrap();
-    let servers = cluster.bootstrap_servers();
-    let files = [
-        ("type", "kafka"),
-        ("bootstrap-servers", servers.as_str()),
-        ("group-prefix", "t."),
-        ("topics", r#"{"customers":"customers"}"#),
-    ];
-    for (name, text) in files {
-        std::fs::write(need.join(name), text).unwrap();
-    }
-    let bus = Bus::new(Bindings::new(folder.path().to_owned()).watch("bus").unwrap()).unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
 
     let (outbox, end) = (Outbox::default(), CancellationToken::new());
     let relays: Vec<_> = (0..2)
@@ -99,6 +103,40 @@ async fn committed_events_come_in_order() {
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 0);
+}
+
+/// Under load there is always a next batch: a relay that is told to end leaves it to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_ends_under_load() {
+    let server = Server::start().await.unwrap();
+    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
+    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO outbox (topic, record_key, partition_key, value)
+         SELECT 'customers', number::text, number::text, '{}' FROM generate_series(1, 50000) AS number",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let end = CancellationToken::new();
+    let relay = tokio::spawn(Outbox::default().relay(Database::over(pool.clone()), bus.producer().unwrap(), end.clone()));
+    let left = async || {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+        left
+    };
+    let begun = async {
+        while left().await == 50_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), begun).await.unwrap();
+    end.cancel();
+    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    assert!(left().await > 0, "everything was sent first");
 }
 
 /// The session that relays holds a lock. If its node dies without a word, the server must notice within seconds, or no event

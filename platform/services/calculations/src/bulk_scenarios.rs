@@ -1,13 +1,21 @@
 //! Very many rows of one kind: no statement touches them all.
 
+use std::sync::Arc;
+
+use async_trait::async_trait;
 use paddock_events::{LineKey, MarketStatus};
+use paddock_money::{Currency, Money};
 use paddock_odds::Specifiers;
 use paddock_service::outbox::Outbox;
 use paddock_service::postgres::Database;
 use sqlx::postgres::PgPoolOptions;
 use sqlx::{AssertSqlSafe, PgPool};
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::bank::{Bank, BankError};
+use crate::domain::money_moves::Move;
+use crate::settlement::Payer;
 use crate::store::Store;
 use crate::testing;
 use crate::testing_world::{World, request, result};
@@ -142,4 +150,50 @@ async fn a_page_of_tickets_costs_what_one_costs() {
     assert!(queries <= 4, "{queries} queries, this one among them");
     let older = store.tickets_of(customer, Some(placed[1].id), 2).await.unwrap();
     assert_eq!(states(&older), states(&placed[2..4]));
+}
+
+/// A bank at which the process is told to end.
+struct Closing {
+    inner: Arc<dyn Bank>,
+    end: CancellationToken,
+}
+
+#[async_trait]
+impl Bank for Closing {
+    async fn hold(&self, ticket: Uuid, customer: Uuid, amount: Money) -> Result<(), BankError> {
+        self.inner.hold(ticket, customer, amount).await
+    }
+
+    async fn post(&self, ticket: Uuid) -> Result<(), BankError> {
+        self.inner.post(ticket).await
+    }
+
+    async fn void(&self, ticket: Uuid) -> Result<(), BankError> {
+        self.inner.void(ticket).await
+    }
+
+    async fn transfer(&self, customer: Uuid, currency: Currency, step: &Move) -> Result<(), BankError> {
+        self.end.cancel();
+        self.inner.transfer(customer, currency, step).await
+    }
+}
+
+/// A payer that is told to end begins nothing more; who leases the rest next pays it.
+#[tokio::test]
+async fn a_payer_ends_under_load() {
+    let world = World::start(BIG, 0).await;
+    let ticket = world.place(world.customer("50.00"), "10.00").await;
+    copies(&world.pool, ticket.id, 49).await;
+    world.result(&result(&testing::key(), 1, Some(true), false)).await;
+    let end = CancellationToken::new();
+    let bank = Arc::new(Closing { inner: world.bank.clone(), end: end.clone() });
+    Payer { bank, ..world.payer.clone() }.round(&end).await.unwrap();
+    let paid = || async {
+        let paid = sqlx::query_scalar("SELECT count(*) FROM settlement WHERE done").fetch_one(&world.pool).await;
+        let paid: i64 = paid.unwrap();
+        paid
+    };
+    assert!(paid().await < 10, "{} were under way at most", paid().await);
+    world.settle().await;
+    assert_eq!(paid().await, 50);
 }
