@@ -18,6 +18,7 @@ use paddock_service::outbox::{self, Outbox};
 use paddock_service::postgres::{Database, PoolBounds};
 use paddock_test_postgres::Server;
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -65,7 +66,7 @@ async fn committed_events_come_in_order() {
     let (outbox, end) = (Outbox::default(), CancellationToken::new());
     let relays: Vec<_> = (0..2)
         .map(|_| {
-            let relay = outbox.clone().relay(Database::over(pool.clone()), bus.producer().unwrap(), end.clone());
+            let relay = outbox.clone().relay(Database::over(pool.clone()), bus.clone(), end.clone());
             tokio::spawn(relay)
         })
         .collect();
@@ -105,6 +106,59 @@ async fn committed_events_come_in_order() {
     assert_eq!(left, 0);
 }
 
+/// What the broker has not committed is not gone from here: a transaction that somebody else's takeover aborts is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_when_the_broker_has_committed_them() {
+    let server = Server::start().await.unwrap();
+    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
+    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let (outbox, end) = (Outbox::default(), CancellationToken::new());
+    let relay = tokio::spawn(outbox.clone().relay(Database::over(pool.clone()), bus.clone(), end.clone()));
+    let add = async |number| {
+        let mut connection = pool.acquire().await.unwrap();
+        outbox.add(&mut connection, &event(number)).await.unwrap();
+        outbox.committed();
+    };
+    let gone = async || {
+        let started = std::time::Instant::now();
+        loop {
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+            if left == 0 {
+                return started.elapsed();
+            }
+            assert!(started.elapsed().as_secs() < 60, "{left} rows are not sent");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    add(1).await;
+    gone().await;
+    // The client asks again after 0.1 s at the earliest each time.
+    let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 10]);
+    add(2).await;
+    assert!(gone().await > Duration::from_millis(900));
+    // Another relay has taken over: this one takes over again, and what it could not send comes once.
+    let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+    cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[fenced]);
+    add(3).await;
+    gone().await;
+    end.cancel();
+    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
+    let mut seen = Vec::new();
+    while let Followed::Record { value, .. } = timeout(Duration::from_mins(1), follower.next()).await.unwrap().unwrap()
+    {
+        let CustomerMessage::CustomerChanged(customer) =
+            decode::<CustomerMessage>(&value.unwrap()).unwrap().unwrap().body;
+        seen.push(customer.sequence);
+    }
+    assert_eq!(seen, [1, 2, 3]);
+}
+
 /// Under load there is always a next batch: a relay that is told to end leaves it to the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_ends_under_load() {
@@ -123,7 +177,7 @@ async fn a_relay_ends_under_load() {
     let folder = tempfile::tempdir().unwrap();
     let bus = bus(folder.path(), &cluster.bootstrap_servers());
     let end = CancellationToken::new();
-    let relay = tokio::spawn(Outbox::default().relay(Database::over(pool.clone()), bus.producer().unwrap(), end.clone()));
+    let relay = tokio::spawn(Outbox::default().relay(Database::over(pool.clone()), bus.clone(), end.clone()));
     let left = async || {
         let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
         left

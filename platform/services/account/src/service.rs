@@ -97,10 +97,9 @@ async fn serve() -> anyhow::Result<()> {
     let outbox = Outbox::default();
     let store = Store::new(database.clone(), outbox.clone(), service.origin());
 
-    let producer = bus.producer()?;
     let draining = service.draining();
     service.spawn("outbox", async move {
-        outbox.relay(database, producer, draining).await;
+        outbox.relay(database, bus, draining).await;
         Ok(())
     });
 

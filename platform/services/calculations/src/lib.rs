@@ -57,9 +57,9 @@ async fn serve() -> anyhow::Result<()> {
     };
     let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
     let newest = service.readiness().gate("market-book generation", "not compared with other replicas yet");
-    let (producer, end) = (bus.producer()?, service.draining());
+    let (relayed, end) = (bus.clone(), service.draining());
     service.spawn("outbox", async move {
-        outbox.relay(database, producer, end).await;
+        outbox.relay(database, relayed, end).await;
         Ok(())
     });
     let follow = acceptance.offer.clone().follow(bus, acceptance.store.clone(), gate, service.draining());
