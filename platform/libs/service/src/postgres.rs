@@ -3,8 +3,8 @@
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions, PgSslMode};
+use sqlx::{Connection as _, PgPool};
 use tokio::sync::watch;
 
 use crate::Gate;
@@ -33,6 +33,9 @@ impl Default for PoolBounds {
         }
     }
 }
+
+/// A connection that was idle for longer is asked whether it still lives before it is used.
+const TRUSTED: Duration = Duration::from_secs(1);
 
 /// A database of a need. Clones share it.
 #[derive(Debug, Clone)]
@@ -115,6 +118,16 @@ fn pool(binding: &Binding, bounds: PoolBounds) -> Result<PgPool, BindingError> {
     Ok(PgPoolOptions::new()
         .max_connections(bounds.connections)
         .acquire_timeout(bounds.acquire)
+        // A question for each piece of work would cost as much as a statement. One that was just used is taken as it is.
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            Box::pin(async move {
+                if about.idle_for > TRUSTED {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .idle_timeout(Duration::from_mins(5))
         .max_lifetime(Duration::from_mins(30))
         .connect_lazy_with(options))

@@ -14,7 +14,7 @@ use crate::domain::decide::{Asking, decide};
 use crate::domain::request::{PlaceTicket, Single};
 use crate::metrics::AcceptanceMetrics;
 use crate::offer::OfferCopy;
-use crate::store::{Decided, NewTicket, Placed, Step, Store, StoreError, Ticket};
+use crate::store::{Decided, NewTicket, Placed, Status, Step, Store, StoreError, Ticket};
 
 /// A request waits for delays up to this; longer ones are answered `pending`.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -61,25 +61,43 @@ impl Acceptance {
     pub async fn place(&self, request: &PlaceTicket) -> Result<Answer, Problem> {
         let started = Instant::now();
         let fingerprint = idempotency::fingerprint(&request.ticket).map_err(Problem::internal)?;
-        if let Some(known) = self.store.known(request.customer_id, &request.idempotency_key).await? {
-            return self.replay(known, &fingerprint).await;
-        }
-        let understood = request.ticket.understand(request.currency);
-        let (singles, total) = understood.map_err(|error| Problem::unprocessable(error.code(), error.to_string()))?;
+        let (singles, total) = match request.ticket.understand(request.currency) {
+            Ok(understood) => understood,
+            // It was never stored; but the key may stand for another ticket.
+            Err(error) => {
+                return match self.store.known(request.customer_id, &request.idempotency_key).await? {
+                    Some(known) => self.replay(known, &fingerprint).await,
+                    None => Err(Problem::unprocessable(error.code(), error.to_string())),
+                };
+            }
+        };
         let new = self.receive(request, fingerprint.clone(), singles, total).await?;
-        let placed = self.store.place(&new).await?;
-        match placed {
-            Placed::Known { .. } => return self.replay(placed, &fingerprint).await,
-            Placed::New { rejected: Some(code) } => self.metrics.decided("rejected", code.into()),
+        let decided = match self.store.place(&new).await? {
+            known @ Placed::Known { .. } => return self.replay(known, &fingerprint).await,
+            Placed::New { rejected: Some(code) } => {
+                self.metrics.decided("rejected", code.into());
+                None
+            }
             Placed::New { rejected: None } => {
+                let delay_ms = i32::try_from(new.delay_ms).unwrap_or(i32::MAX);
+                let step = Step::Hold { customer: new.customer, amount: new.total, delay_ms, age_ms: 0 };
                 // The ticket is stored: whatever fails from here on, a replica resumes it.
-                if let Err(error) = self.advance(new.id, PATIENCE).await {
-                    tracing::warn!(ticket = %new.id, %error, "the ticket waits to be resumed");
+                match self.go_on(new.id, step, PATIENCE).await {
+                    Ok(decided) => decided,
+                    Err(error) => {
+                        tracing::warn!(ticket = %new.id, %error, "the ticket waits to be resumed");
+                        self.store.later(new.id, ASK_AGAIN_MS).await?;
+                        None
+                    }
                 }
             }
-        }
+        };
         self.metrics.latency.observe(started.elapsed().as_secs_f64());
-        Ok(Answer { ticket: self.ticket(new.id).await?, is_new: true })
+        let ticket = match decided {
+            Some(ticket) => ticket,
+            None => self.ticket(new.id).await?,
+        };
+        Ok(Answer { ticket, is_new: true })
     }
 
     async fn replay(&self, placed: Placed, fingerprint: &[u8]) -> Result<Answer, Problem> {
@@ -143,36 +161,63 @@ impl Acceptance {
 
     /// Goes on with a ticket until it is finished, waits longer than `patience`, or account does not answer.
     pub async fn advance(&self, id: Uuid, patience: Duration) -> Result<(), StoreError> {
+        let step = self.store.step(id).await?;
+        self.go_on(id, step, patience).await.map(drop)
+    }
+
+    /// Goes on from a step; returns the ticket if it was decided here.
+    async fn go_on(&self, id: Uuid, mut step: Step, patience: Duration) -> Result<Option<Ticket>, StoreError> {
+        let mut decided = None;
         loop {
-            match self.store.step(id).await? {
+            let decide = match step {
                 Step::Hold { customer, amount, delay_ms, age_ms } => match self.bank.hold(id, customer, amount).await {
-                    Ok(()) if delay_ms == 0 => self.decide(id, true).await?,
-                    Ok(()) => self.store.held(id).await?,
-                    Err(BankError::Refused(code)) => self.reject(id, &code, false).await?,
+                    Ok(()) if delay_ms == 0 => true,
+                    Ok(()) => {
+                        self.store.held(id).await?;
+                        false
+                    }
+                    Err(BankError::Refused(code)) => {
+                        self.reject(id, &code, false).await?;
+                        false
+                    }
                     Err(BankError::Unavailable(_)) if age_ms > HOLD_PATIENCE_MS => {
                         self.reject(id, Code::AccountUnavailable.into(), true).await?;
+                        false
                     }
-                    Err(error) => return self.ask_again(id, &error).await,
+                    Err(error) => {
+                        self.ask_again(id, &error).await?;
+                        return Ok(decided);
+                    }
                 },
-                Step::Decide { in_ms: 0 } => self.decide(id, false).await?,
+                Step::Decide { in_ms: 0 } => true,
                 Step::Decide { in_ms } => {
                     let left = Duration::from_millis(u64::try_from(in_ms).unwrap_or(0));
                     if left > patience {
-                        return Ok(());
+                        return Ok(decided);
                     }
                     // The delay of the rule itself, not a wait for something else.
                     tokio::time::sleep(left).await;
+                    false
                 }
-                Step::Post => match self.bank.post(id).await {
-                    Ok(()) => self.store.resolved(id, true).await?,
-                    Err(error) => return self.ask_again(id, &error).await,
-                },
-                Step::Void => match self.bank.void(id).await {
-                    Ok(()) => self.store.resolved(id, false).await?,
-                    Err(error) => return self.ask_again(id, &error).await,
-                },
-                Step::Finished => return Ok(()),
+                Step::Post | Step::Void => {
+                    let posts = step == Step::Post;
+                    let answer = if posts { self.bank.post(id).await } else { self.bank.void(id).await };
+                    match answer {
+                        Ok(()) => self.store.resolved(id, posts).await?,
+                        Err(error) => self.ask_again(id, &error).await?,
+                    }
+                    return Ok(decided);
+                }
+                Step::Finished => return Ok(decided),
+            };
+            if decide {
+                decided = self.decide(id, matches!(step, Step::Hold { .. })).await?;
             }
+            step = match decided.as_ref().map(|ticket| ticket.status) {
+                Some(Status::Accepted) => Step::Post,
+                Some(Status::Rejected) => Step::Void,
+                _ => self.store.step(id).await?,
+            };
         }
     }
 
@@ -192,16 +237,21 @@ impl Acceptance {
     }
 
     /// Step 5. The book in force is held until the transaction has ended, so that a newer one waits for it.
-    async fn decide(&self, id: Uuid, held: bool) -> Result<(), StoreError> {
+    async fn decide(&self, id: Uuid, held: bool) -> Result<Option<Ticket>, StoreError> {
         let Some(book) = self.book.hold().await else { return Err(StoreError::BookBehind(0)) };
         let decided = self.store.decide(id, &book, &self.offer, held).await;
         drop(book);
-        match decided? {
-            Decided::Accepted => self.metrics.decided("accepted", ""),
-            Decided::Rejected(code) => self.metrics.decided("rejected", code.into()),
-            Decided::NotNow => {}
-        }
-        Ok(())
+        Ok(match decided? {
+            Decided::Accepted(ticket) => {
+                self.metrics.decided("accepted", "");
+                Some(ticket)
+            }
+            Decided::Rejected(ticket, code) => {
+                self.metrics.decided("rejected", code.into());
+                Some(ticket)
+            }
+            Decided::NotNow => None,
+        })
     }
 
     /// Resumes tickets whose time has come, once; returns how many it looked at.

@@ -147,7 +147,7 @@ async fn a_page_of_tickets_costs_what_one_costs() {
             .fetch_one(&pool)
             .await
             .unwrap();
-    assert!(queries <= 4, "{queries} queries, this one among them");
+    assert!(queries <= 3, "{queries} queries, this one among them");
     let older = store.tickets_of(customer, Some(placed[1].id), 2).await.unwrap();
     assert_eq!(states(&older), states(&placed[2..4]));
 }

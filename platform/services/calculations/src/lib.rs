@@ -62,7 +62,13 @@ async fn serve() -> anyhow::Result<()> {
         outbox.relay(database, relayed, end).await;
         Ok(())
     });
-    let follow = acceptance.offer.clone().follow(bus, acceptance.store.clone(), gate, service.draining());
+    let follow = acceptance.offer.clone().follow(
+        bus,
+        acceptance.store.clone(),
+        gate,
+        acceptance.metrics.state_changes.clone(),
+        service.draining(),
+    );
     service.spawn("offer", follow);
     service.spawn("tickets", acceptance.clone().resume_forever(service.draining()));
     service.spawn("market-book", acceptance.clone().announce_books(newest, service.draining()));

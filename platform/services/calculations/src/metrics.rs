@@ -11,6 +11,8 @@ pub struct AcceptanceMetrics {
     pub tickets: IntCounterVec,
     /// Age of the newest heartbeat of the offer, ms; -1 before the first.
     pub offer_age: IntGauge,
+    /// From the receipt of state changes to when no ticket commits against the older ones any more.
+    pub state_changes: Histogram,
 }
 
 impl AcceptanceMetrics {
@@ -20,6 +22,7 @@ impl AcceptanceMetrics {
         registry.register(Box::new(metrics.latency.clone()))?;
         registry.register(Box::new(metrics.tickets.clone()))?;
         registry.register(Box::new(metrics.offer_age.clone()))?;
+        registry.register(Box::new(metrics.state_changes.clone()))?;
         Ok(metrics)
     }
 
@@ -37,6 +40,13 @@ impl AcceptanceMetrics {
             offer_age: IntGauge::new(
                 "paddock_offer_age_milliseconds",
                 "Age of the newest heartbeat of the offer; -1 before the first.",
+            )?,
+            state_changes: Histogram::with_opts(
+                HistogramOpts::new(
+                    "paddock_offer_state_change_seconds",
+                    "Time from the receipt of suspensions and other state changes to when no ticket commits against the older state.",
+                )
+                .buckets(vec![0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0]),
             )?,
         })
     }

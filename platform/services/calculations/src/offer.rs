@@ -5,12 +5,13 @@
 use std::collections::HashMap;
 use std::str::FromStr as _;
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::FutureExt as _;
 use paddock_events::{CatalogueEvent, Envelope, LineKey, OfferFreshness, OfferLine, OfferMessage, Topic, decode};
 use paddock_service::Gate;
 use paddock_service::kafka::{Bus, Followed, Start};
+use prometheus::Histogram;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::{StateChange, Store};
@@ -143,11 +144,18 @@ impl OfferCopy {
         self.inner.write().unwrap_or_else(PoisonError::into_inner).caught_up = true;
     }
 
-    /// Follows topic `offer` until told to end.
-    pub async fn follow(self, bus: Bus, store: Store, gate: Gate, end: CancellationToken) -> anyhow::Result<()> {
+    /// Follows topic `offer` until told to end; `written` is told how long state changes take.
+    pub async fn follow(
+        self,
+        bus: Bus,
+        store: Store,
+        gate: Gate,
+        written: Histogram,
+        end: CancellationToken,
+    ) -> anyhow::Result<()> {
         while !end.is_cancelled() {
             let followed = tokio::select! {
-                followed = self.follow_once(&bus, &store, &gate) => followed,
+                followed = self.follow_once(&bus, &store, &gate, &written) => followed,
                 () = end.cancelled() => return Ok(()),
             };
             if let Err(error) = followed {
@@ -158,7 +166,7 @@ impl OfferCopy {
         Ok(())
     }
 
-    async fn follow_once(&self, bus: &Bus, store: &Store, gate: &Gate) -> anyhow::Result<()> {
+    async fn follow_once(&self, bus: &Bus, store: &Store, gate: &Gate, written: &Histogram) -> anyhow::Result<()> {
         let mut follower = bus.follow(Topic::Offer, Start::Beginning).await?;
         loop {
             let mut next = Some(follower.next().await?);
@@ -172,11 +180,14 @@ impl OfferCopy {
                     next = follower.next().now_or_never().transpose()?;
                 }
             }
-            let changes = self.changes(&records);
+            let (changes, received) = (self.changes(&records), Instant::now());
             while let Err(error) = store.change_states(&changes).await {
                 // Meanwhile no heartbeat is applied, so the copy gets old and nothing is accepted.
                 tracing::warn!(%error, "state changes are written again");
                 tokio::time::sleep(RETRY).await;
+            }
+            if !changes.is_empty() {
+                written.observe(received.elapsed().as_secs_f64());
             }
             self.apply(records);
             if caught_up {

@@ -3,7 +3,7 @@
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
-use paddock_events::{CancelledRange, LineKey, MarketStatus};
+use paddock_events::{CancelledRange, LineKey, MarketStatus, TicketMessage, decode};
 use paddock_ledger::AccountId;
 use paddock_market_book::Refusal;
 use paddock_odds::Specifiers;
@@ -184,6 +184,74 @@ async fn concurrent_tickets_never_pass_the_liability() {
     let liability: i64 = sqlx::query_scalar("SELECT liability FROM exposure").fetch_one(&world.pool).await.unwrap();
     assert_eq!(liability, 4400);
     assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (96_000, 0));
+}
+
+/// B3: a suspension does not wait until nobody bets any more.
+#[tokio::test]
+async fn a_suspension_is_written_while_bets_keep_coming() {
+    let world = std::sync::Arc::new(World::start(BIG, 0).await);
+    let end = CancellationToken::new();
+    let bettors: Vec<_> = (0..8)
+        .map(|_| {
+            let (world, end, customer) = (std::sync::Arc::clone(&world), end.clone(), world.customer("10000.00"));
+            tokio::spawn(async move {
+                let mut accepted = 0;
+                while !end.is_cancelled() {
+                    let asked = request(customer, &Uuid::now_v7().to_string(), "1.00", testing::EVENT);
+                    let ticket = world.acceptance.place(&asked).await.unwrap().ticket;
+                    match ticket.code.as_deref() {
+                        None => accepted += 1,
+                        // This replica's copy is older than the row.
+                        code => assert_eq!(code, Some("offer-stale")),
+                    }
+                }
+                accepted
+            })
+        })
+        .collect();
+    let count = async || -> i64 {
+        let query = sqlx::query_scalar("SELECT count(*) FROM ticket WHERE status = 'accepted'");
+        query.fetch_one(&world.pool).await.unwrap()
+    };
+    while count().await < 20 {
+        assert!(bettors.iter().all(|bettor| !bettor.is_finished()), "a bet was refused");
+        tokio::task::yield_now().await;
+    }
+    let key = testing::key().to_string();
+    let change = StateChange { key, sequence: 2, status: MarketStatus::Suspended.into(), witnessed: true };
+    // Bets go on until it is written, however long that takes.
+    let changes = [change];
+    let written = world.acceptance.store.change_states(&changes);
+    tokio::time::timeout(std::time::Duration::from_secs(20), written).await.unwrap().unwrap();
+    let until_then = count().await;
+    end.cancel();
+    let accepted: i32 = futures::future::join_all(bettors).await.into_iter().map(Result::unwrap).sum();
+    assert_eq!(i64::from(accepted), until_then, "none was accepted after it");
+}
+
+/// What is told and answered is what was stored.
+#[tokio::test]
+async fn a_decision_is_told_as_it_is_stored() {
+    let world = World::start("30.00", 0).await;
+    let customer = world.customer("100.00");
+    for (key, status) in [("fits", Status::Accepted), ("does not", Status::Rejected)] {
+        let answer = world.acceptance.place(&request(customer, key, "20.00", testing::EVENT)).await.unwrap().ticket;
+        assert_eq!(answer.status, status);
+        let stored = world.ticket(answer.id).await;
+        assert_eq!(answer.state(), stored.state());
+        assert_eq!(
+            (&answer.certificate, answer.placed_at.is_some()),
+            (&stored.certificate, status == Status::Accepted)
+        );
+        let told: Vec<u8> = sqlx::query_scalar("SELECT value FROM outbox ORDER BY id DESC LIMIT 1")
+            .fetch_one(&world.pool)
+            .await
+            .unwrap();
+        let TicketMessage::TicketDecided(told) = decode::<TicketMessage>(&told).unwrap().unwrap().body else {
+            panic!("a decision")
+        };
+        assert_eq!(told, stored.state());
+    }
 }
 
 /// B3: after another replica has a newer book in force, this one commits nothing by its older one.

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rdkafka::error::KafkaError;
-use rdkafka::producer::{FutureProducer, Producer as _};
+use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::producer::{count, message, partition_i32};
+use super::producer::{count, partition_i32};
+use super::sending::{News, Sending, delivered};
 use super::{Bus, BusError, Record};
 
 /// Longest wait for a step of a transaction.
@@ -31,7 +32,7 @@ pub enum FencedError {
 
 /// Publishes batches of records, each all or nothing. Use it from one task.
 pub struct FencedProducer {
-    producer: FutureProducer,
+    producer: Sending,
     topics: HashMap<String, (String, u32)>,
     bus: Bus,
 }
@@ -44,14 +45,13 @@ impl std::fmt::Debug for FencedProducer {
 
 impl FencedProducer {
     pub(super) fn new(bus: &Bus, name: &str) -> Result<Self, BusError> {
-        let producer = bus
-            .config()?
+        let mut config = bus.config()?;
+        config
             .set("transactional.id", bus.prefixed(name)?)
             .set("transaction.timeout.ms", "15000")
             .set("delivery.timeout.ms", "10000")
-            .set("linger.ms", "2")
-            .create()?;
-        Ok(Self { producer, topics: HashMap::new(), bus: bus.clone() })
+            .set("linger.ms", "2");
+        Ok(Self { producer: Sending::new(&config)?, topics: HashMap::new(), bus: bus.clone() })
     }
 
     /// Takes over: every older producer of the name is fenced from here on.
@@ -104,27 +104,20 @@ impl FencedProducer {
                 return Err(BusError::UnknownTopic(record.topic.clone()));
             };
             let partition = record.partition.unwrap_or_else(|| partition_i32(&record.partition_key, *partitions));
-            deliveries.push(self.producer.send_result(message(topic, partition, record)).map_err(|(error, _)| error)?);
+            deliveries.push(self.producer.queue(topic, partition, record)?);
         }
-        for delivery in deliveries {
-            match delivery.await {
-                Ok(Ok(_)) => {}
-                Ok(Err((error, _))) => return Err(error.into()),
-                Err(_canceled) => return Err(BusError::Ending),
-            }
-        }
-        Ok(())
+        delivered(deliveries).await
     }
 
     /// The client library's transaction calls block.
     async fn step(
         &self,
-        call: impl FnOnce(&FutureProducer) -> Result<(), KafkaError> + Send + 'static,
+        call: impl FnOnce(&BaseProducer<News>) -> Result<(), KafkaError> + Send + 'static,
     ) -> Result<(), FencedError> {
         let producer = self.producer.clone();
         let done = tokio::task::spawn_blocking(move || {
-            let result = call(&producer);
-            (result, producer.client().fatal_error().map(|(code, _)| code))
+            let result = call(producer.client());
+            (result, producer.client().client().fatal_error().map(|(code, _)| code))
         })
         .await
         .map_err(|_| FencedError::Aborted(BusError::Ending))?;

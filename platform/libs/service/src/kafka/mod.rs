@@ -4,6 +4,7 @@ mod fenced;
 mod follow;
 mod group;
 mod producer;
+mod sending;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -5,8 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use paddock_events::{Body, Envelope, partition_of};
-use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
+use rdkafka::error::KafkaError;
+use rdkafka::producer::Producer as _;
+use rdkafka::types::RDKafkaErrorCode;
 
+use super::sending::{Delivery, Sending, delivered};
 use super::{ANSWER, Bus, BusError};
 
 /// A record for the bus.
@@ -64,7 +67,7 @@ pub struct Producer {
 
 struct Client {
     version: String,
-    producer: FutureProducer,
+    producer: Sending,
     partitions: HashMap<String, u32>,
 }
 
@@ -75,15 +78,14 @@ impl std::fmt::Debug for Producer {
 }
 
 fn client(bus: &Bus) -> Result<Client, BusError> {
-    let producer = bus
-        .config()?
+    let mut config = bus.config()?;
+    config
         .set("enable.idempotence", "true")
         .set("acks", "all")
         .set("linger.ms", "2")
         .set("delivery.timeout.ms", "20000")
-        .set("queue.buffering.max.messages", "50000")
-        .create()?;
-    Ok(Client { version: bus.version(), producer, partitions: HashMap::new() })
+        .set("queue.buffering.max.messages", "50000");
+    Ok(Client { version: bus.version(), producer: Sending::new(&config)?, partitions: HashMap::new() })
 }
 
 impl Producer {
@@ -92,7 +94,7 @@ impl Producer {
         Ok(Self { bus, client: Arc::new(Mutex::new(client)) })
     }
 
-    fn present(&self) -> Result<FutureProducer, BusError> {
+    fn present(&self) -> Result<Sending, BusError> {
         let mut held = self.client.lock().unwrap_or_else(PoisonError::into_inner);
         if held.version != self.bus.version() {
             *held = client(&self.bus)?;
@@ -123,62 +125,44 @@ impl Producer {
                 Some(partition) => partition,
                 None => partition_i32(&record.partition_key, self.partitions(&topic).await?),
             };
-            let message = message(&topic, partition, record);
-            // Enqueued here, in order; awaited below. A full queue waits for room.
-            deliveries.push(enqueue(&producer, message).await?);
+            // Queued here, in order; awaited below.
+            deliveries.push(queue(&producer, &topic, partition, record).await?);
         }
-        for delivery in deliveries {
-            match delivery.await {
-                Ok(Ok(_)) => {}
-                Ok(Err((error, _))) => return Err(error.into()),
-                Err(_canceled) => return Err(BusError::Ending.into()),
-            }
-        }
-        Ok(())
+        delivered(deliveries).await.map_err(|error| match error {
+            BusError::Kafka(error) => SendError::NotDelivered(error),
+            error => error.into(),
+        })
     }
 
     /// Sends one envelope.
     pub async fn send<B: Body>(&self, event: &Envelope<B>) -> Result<(), SendError> {
-        let record = Record::of(event).map_err(|error| {
-            rdkafka::error::KafkaError::ClientCreation(format!("an event cannot be written as JSON: {error}"))
-        })?;
+        let record = Record::of(event)
+            .map_err(|error| KafkaError::ClientCreation(format!("an event cannot be written as JSON: {error}")))?;
         self.send_all(std::slice::from_ref(&record)).await
     }
 }
 
-pub(super) fn message<'a>(topic: &'a str, partition: i32, record: &'a Record) -> FutureRecord<'a, String, Vec<u8>> {
-    let message = FutureRecord::to(topic).key(&record.key).partition(partition);
-    match &record.value {
-        Some(value) => message.payload(value),
-        None => message,
-    }
-}
-
-async fn enqueue(
-    producer: &FutureProducer,
-    message: FutureRecord<'_, String, Vec<u8>>,
-) -> Result<rdkafka::producer::DeliveryFuture, SendError> {
+/// A full queue waits for room.
+async fn queue(producer: &Sending, topic: &str, partition: i32, record: &Record) -> Result<Delivery, SendError> {
     const TRIES: u32 = 400;
-    let mut message = message;
+    const FULL: RDKafkaErrorCode = RDKafkaErrorCode::QueueFull;
     for _try in 0..TRIES {
-        match producer.send_result(message) {
-            Ok(delivery) => return Ok(delivery),
-            Err((error, back)) if error.rdkafka_error_code() == Some(rdkafka::types::RDKafkaErrorCode::QueueFull) => {
-                message = back;
+        match producer.queue(topic, partition, record) {
+            Err(error) if error.rdkafka_error_code() == Some(FULL) => {
                 tokio::time::sleep(Duration::from_millis(25)).await;
             }
-            Err((error, _)) => return Err(error.into()),
+            queued => return Ok(queued?),
         }
     }
-    Err(rdkafka::error::KafkaError::MessageProduction(rdkafka::types::RDKafkaErrorCode::QueueFull).into())
+    Err(KafkaError::MessageProduction(FULL).into())
 }
 
 pub(super) fn partition_i32(partition_key: &str, partitions: u32) -> i32 {
     i32::try_from(partition_of(partition_key, partitions)).unwrap_or(0)
 }
 
-pub(super) fn count(producer: &FutureProducer, topic: &str) -> Result<u32, BusError> {
-    let metadata = producer.client().fetch_metadata(Some(topic), ANSWER)?;
+pub(super) fn count(producer: &Sending, topic: &str) -> Result<u32, BusError> {
+    let metadata = producer.client().client().fetch_metadata(Some(topic), ANSWER)?;
     let count =
         metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
     match u32::try_from(count) {

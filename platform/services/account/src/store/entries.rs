@@ -1,62 +1,31 @@
-//! Writes a transfer's entries and says them as events.
+//! A transfer's entries, as they are stored and told.
 
-use paddock_events::{EntrySide, LedgerEntry, LedgerMessage};
+use paddock_events::{EntrySide, LedgerEntry};
 use paddock_ledger::TransferError;
 use paddock_money::{Currency, Money};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::StoreError;
-use super::ledger::Asked;
-use crate::domain::plan::{Book, Plan};
+use super::ledger::{Asked, Booking};
+use crate::domain::plan::Book;
 
-/// Inserts the entries of a plan, in order, with the wallet after each.
-pub(super) async fn write(
-    connection: &mut PgConnection,
-    transfer: Uuid,
-    asked: &Asked,
-    before: &Book,
-    plan: &Plan,
-) -> Result<Vec<LedgerMessage>, StoreError> {
-    let Asked { customer, currency, .. } = *asked;
-    // Safe under the customer's lock.
-    let last: i64 = sqlx::query_scalar("SELECT coalesce(max(sequence), 0) FROM entries WHERE customer_id = $1")
-        .bind(customer)
-        .fetch_one(&mut *connection)
-        .await?;
+/// The entries that a booking makes, in order, with the wallet after each.
+pub(super) fn of(transfer: Uuid, booking: &Booking) -> Result<Vec<LedgerEntry>, StoreError> {
+    let Asked { customer, currency, .. } = booking.asked;
     let amount = |minor| Money::from_minor(minor, currency).amount();
-    let mut book = before.clone();
-    let mut events = Vec::with_capacity(plan.entries.len());
-    for (entry, sequence) in plan.entries.iter().zip(last.saturating_add(1)..) {
+    let mut book = booking.before.book.clone();
+    let mut entries = Vec::with_capacity(booking.plan.entries.len());
+    for (entry, sequence) in booking.plan.entries.iter().zip(booking.before.sequence.saturating_add(1)..) {
         book.apply(*entry)?;
-        let id = Uuid::now_v7();
-        let kind: &'static str = entry.phase.into();
-        let booked_at: i64 = sqlx::query_scalar(
-            "INSERT INTO entries (id, customer_id, sequence, transfer_id, kind, debit, credit, currency, amount, reason)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-             RETURNING (extract(epoch FROM created_at) * 1000)::bigint",
-        )
-        .bind(id)
-        .bind(customer)
-        .bind(sequence)
-        .bind(transfer)
-        .bind(kind)
-        .bind(entry.debit.to_string())
-        .bind(entry.credit.to_string())
-        .bind(currency.code())
-        .bind(entry.amount)
-        .bind(entry.reason.to_string())
-        .fetch_one(&mut *connection)
-        .await?;
         let (account, counter, is_debit) = entry.seen_by_customer();
-        events.push(LedgerMessage::LedgerEntry(LedgerEntry {
-            entry_id: id,
+        entries.push(LedgerEntry {
+            entry_id: Uuid::now_v7(),
             sequence,
             transfer_id: transfer,
             customer_id: customer,
             account: account.to_string(),
             counter_account: counter.to_string(),
-            kind: kind.to_owned(),
+            kind: entry.phase.to_string(),
             reason: entry.reason.to_string(),
             side: if is_debit { EntrySide::Debit } else { EntrySide::Credit },
             currency: currency.to_string(),
@@ -64,10 +33,10 @@ pub(super) async fn write(
             available: amount(book.available()),
             held: amount(book.held()),
             at_stake: amount(book.at_stake()),
-            booked_at,
-        }));
+            booked_at: booking.before.now,
+        });
     }
-    if book == plan.after { Ok(events) } else { Err(TransferError::Overflow.into()) }
+    if book == booking.plan.after { Ok(entries) } else { Err(TransferError::Overflow.into()) }
 }
 
 /// A wallet for the audit.

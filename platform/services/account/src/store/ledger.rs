@@ -4,6 +4,7 @@
 //! different customers never meet, and since it is the only lock that anybody waits for, there is no deadlock. (Resolving a hold
 //! may wait for the janitor, who marks it as asked for and waits for nobody.)
 
+use paddock_events::{LedgerEntry, LedgerMessage};
 use paddock_ledger::{AccountCode, Balances, TransferError};
 use paddock_money::{Currency, Money};
 use sqlx::postgres::PgRow;
@@ -117,13 +118,40 @@ struct Resolution {
 }
 
 /// A new row of `transfers` and what it does to the book.
-struct Booking {
+pub(super) struct Booking {
     kind: &'static str,
-    asked: Asked,
+    pub(super) asked: Asked,
     hold: Option<Uuid>,
     requested: Option<i64>,
-    before: Book,
-    plan: Plan,
+    pub(super) before: Before,
+    pub(super) plan: Plan,
+}
+
+/// What a transfer finds under the customer's lock.
+pub(super) struct Before {
+    pub(super) book: Book,
+    /// Number of the customer's last entry.
+    pub(super) sequence: i64,
+    /// Now, ms, database clock: the time of the transfer and its entries.
+    pub(super) now: i64,
+}
+
+impl Booking {
+    /// Of a post what was posted, of a void what was released.
+    fn amount(&self) -> i64 {
+        self.requested.unwrap_or(self.asked.movement.amount)
+    }
+
+    fn row(&self, id: Uuid) -> TransferRow {
+        TransferRow {
+            id,
+            kind: self.kind.to_owned(),
+            asked: self.asked,
+            hold: self.hold,
+            requested: self.requested,
+            created_at: self.before.now,
+        }
+    }
 }
 
 impl Store {
@@ -136,89 +164,88 @@ impl Store {
     /// Applies a command of a member of staff and writes what it changed to the audit, in one transaction.
     pub async fn apply_audited(&self, command: &Command, audit: Option<&Audit>) -> Result<Outcome, StoreError> {
         let mut transaction = self.database.pool().begin().await?;
-        let customer = match &command.action {
-            Action::Hold(asked) | Action::Transfer(asked) => asked.customer,
-            Action::Post { hold, .. } | Action::Void { hold } => {
-                let row = find(&mut transaction, *hold).await?.ok_or(TransferError::HoldNotFound(*hold))?;
-                row.asked.customer
-            }
+        let (asked, resolved) = match &command.action {
+            Action::Hold(asked) | Action::Transfer(asked) => (Some(asked.customer), None),
+            Action::Post { hold, .. } | Action::Void { hold } => (None, Some(*hold)),
         };
-        let state: Option<String> = sqlx::query_scalar("SELECT state FROM customers WHERE id = $1 FOR NO KEY UPDATE")
-            .bind(customer)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        let state = state.ok_or(StoreError::CustomerNotFound(customer))?;
-        if let Some(known) = find(&mut transaction, command.id).await? {
+        let Some((customer, state)) = lock(&mut transaction, asked, resolved).await? else {
+            return Err(match (asked, resolved) {
+                (Some(customer), _) => StoreError::CustomerNotFound(customer),
+                (None, hold) => TransferError::HoldNotFound(hold.unwrap_or(command.id)).into(),
+            });
+        };
+        let found = find_all(&mut transaction, &[Some(command.id), resolved]).await?;
+        let row = |id: Uuid| found.iter().find(|(row, _)| row.id == id);
+        if let Some((known, resolution)) = row(command.id) {
             if !known.is_same(command)? {
                 return Err(TransferError::IdReused(command.id).into());
             }
-            return Ok(Outcome { created: false, resource: present(&mut transaction, known).await? });
+            // A post or void shows its hold.
+            let (shown, resolution) = resolved.and_then(row).map_or((known, resolution), |(row, by)| (row, by));
+            return Ok(Outcome { created: false, resource: shown.resource(resolution.as_ref()) });
         }
+        let held = |hold: Uuid| {
+            let held = row(hold).filter(|(row, _)| row.is_hold());
+            held.ok_or(TransferError::HoldNotFound(hold)).map(|(row, resolution)| (row, resolution.as_ref()))
+        };
         let booking = match &command.action {
             Action::Hold(asked) => {
                 if state != "active" {
                     return Err(StoreError::CustomerNotAllowed(state));
                 }
                 let before = load(&mut transaction, customer, asked.currency).await?;
-                let plan = plan::hold(&before, asked.movement)?;
+                let plan = plan::hold(&before.book, asked.movement)?;
                 Booking { kind: "hold", asked: *asked, hold: None, requested: None, before, plan }
             }
             Action::Transfer(asked) => {
                 let before = load(&mut transaction, customer, asked.currency).await?;
-                let plan = plan::transfer(&before, asked.movement)?;
+                let plan = plan::transfer(&before.book, asked.movement)?;
                 Booking { kind: "transfer", asked: *asked, hold: None, requested: None, before, plan }
             }
             Action::Post { hold, part } => {
-                let held = find(&mut transaction, *hold).await?.filter(TransferRow::is_hold);
-                let held = held.ok_or(TransferError::HoldNotFound(*hold))?;
-                let part = held.part(part.as_deref())?;
-                if let Some(resolution) = resolution(&mut transaction, *hold).await? {
+                let (row, resolution) = held(*hold)?;
+                let part = row.part(part.as_deref())?;
+                if let Some(resolution) = resolution {
                     return match resolution.kind.as_str() {
-                        "post" if resolution.posted == part.unwrap_or(held.asked.movement.amount) => {
-                            Ok(Outcome { created: false, resource: held.resource(Some(&resolution)) })
+                        "post" if resolution.posted == part.unwrap_or(row.asked.movement.amount) => {
+                            Ok(Outcome { created: false, resource: row.resource(Some(resolution)) })
                         }
                         "post" => Err(TransferError::AlreadyPosted(*hold).into()),
                         _ => Err(TransferError::AlreadyVoided(*hold).into()),
                     };
                 }
-                let before = load(&mut transaction, customer, held.asked.currency).await?;
-                let plan = plan::post(&before, held.asked.movement, part)?;
-                Booking { kind: "post", asked: held.asked, hold: Some(*hold), requested: part, before, plan }
+                let before = load(&mut transaction, customer, row.asked.currency).await?;
+                let plan = plan::post(&before.book, row.asked.movement, part)?;
+                Booking { kind: "post", asked: row.asked, hold: Some(*hold), requested: part, before, plan }
             }
             Action::Void { hold } => {
-                let held = find(&mut transaction, *hold).await?.filter(TransferRow::is_hold);
-                let held = held.ok_or(TransferError::HoldNotFound(*hold))?;
-                if let Some(resolution) = resolution(&mut transaction, *hold).await? {
+                let (row, resolution) = held(*hold)?;
+                if let Some(resolution) = resolution {
                     return match resolution.kind.as_str() {
-                        "void" => Ok(Outcome { created: false, resource: held.resource(Some(&resolution)) }),
+                        "void" => Ok(Outcome { created: false, resource: row.resource(Some(resolution)) }),
                         _ => Err(TransferError::AlreadyPosted(*hold).into()),
                     };
                 }
-                let before = load(&mut transaction, customer, held.asked.currency).await?;
-                let plan = plan::void(&before, held.asked.movement)?;
-                Booking { kind: "void", asked: held.asked, hold: Some(*hold), requested: None, before, plan }
+                let before = load(&mut transaction, customer, row.asked.currency).await?;
+                let plan = plan::void(&before.book, row.asked.movement)?;
+                Booking { kind: "void", asked: row.asked, hold: Some(*hold), requested: None, before, plan }
             }
         };
-        let created_at = insert(&mut transaction, command.id, &booking).await?;
-        let events =
-            entries::write(&mut transaction, command.id, &booking.asked, &booking.before, &booking.plan).await?;
-        save(&mut transaction, &booking).await?;
-        self.publish(&mut transaction, events).await?;
+        let entries = entries::of(command.id, &booking)?;
+        write(&mut transaction, command.id, &booking, &entries).await?;
+        self.publish(&mut transaction, entries.into_iter().map(LedgerMessage::LedgerEntry).collect()).await?;
         if let Some(audit) = audit {
             let wallet = |book: &Book| entries::wallet_json(book, booking.asked.currency);
-            audit.write(&mut transaction, &wallet(&booking.before), &wallet(&booking.plan.after)).await?;
+            audit.write(&mut transaction, &wallet(&booking.before.book), &wallet(&booking.plan.after)).await?;
         }
-        let row = TransferRow {
-            id: command.id,
-            kind: booking.kind.to_owned(),
-            asked: booking.asked,
-            hold: booking.hold,
-            requested: booking.requested,
-            created_at,
-        };
-        let resource = present(&mut transaction, row).await?;
         transaction.commit().await?;
         self.outbox.committed();
+        let resource = match resolved.and_then(row) {
+            Some((hold, _)) => {
+                hold.resource(Some(&Resolution { kind: booking.kind.to_owned(), posted: booking.amount() }))
+            }
+            None => booking.row(command.id).resource(None),
+        };
         Ok(Outcome { created: true, resource })
     }
 
@@ -242,10 +269,12 @@ impl Store {
     /// A hold or transfer in its present state; for a post or void its hold.
     pub async fn transfer(&self, id: Uuid) -> Result<Option<TransferResource>, StoreError> {
         let mut connection = self.database.pool().acquire().await?;
-        match find(&mut connection, id).await? {
-            Some(row) => present(&mut connection, row).await.map(Some),
-            None => Ok(None),
-        }
+        let found = find_all(&mut connection, &[Some(id)]).await?;
+        let Some((row, resolution)) = found.first() else { return Ok(None) };
+        let Some(hold) = row.hold else { return Ok(Some(row.resource(resolution.as_ref()))) };
+        let found = find_all(&mut connection, &[Some(hold)]).await?;
+        let (row, resolution) = found.first().ok_or(TransferError::HoldNotFound(hold))?;
+        Ok(Some(row.resource(resolution.as_ref())))
     }
 }
 
@@ -283,85 +312,121 @@ impl TransferRow {
     }
 }
 
-/// The resource that a row belongs to: a post or void shows its hold.
-async fn present(connection: &mut PgConnection, row: TransferRow) -> Result<TransferResource, StoreError> {
-    let row = match row.hold {
-        Some(hold) => find(connection, hold).await?.ok_or(TransferError::HoldNotFound(hold))?,
-        None => row,
-    };
-    let resolution = if row.is_hold() { resolution(connection, row.id).await? } else { None };
-    Ok(row.resource(resolution.as_ref()))
-}
-
-async fn find(connection: &mut PgConnection, id: Uuid) -> Result<Option<TransferRow>, StoreError> {
-    let row = sqlx::query(
-        "SELECT id, kind, customer_id, debit, credit, currency, amount, reason, hold_id, requested,
-                (extract(epoch FROM created_at) * 1000)::bigint AS created_at
-         FROM transfers WHERE id = $1",
+/// Locks a customer's row, or that of the customer whose hold it is, until the transaction ends; the id and the state.
+async fn lock(
+    connection: &mut PgConnection,
+    customer: Option<Uuid>,
+    hold: Option<Uuid>,
+) -> Result<Option<(Uuid, String)>, sqlx::Error> {
+    sqlx::query_as(
+        "SELECT id, state FROM customers
+         WHERE id = coalesce($1, (SELECT customer_id FROM transfers WHERE id = $2)) FOR NO KEY UPDATE",
     )
-    .bind(id)
+    .bind(customer)
+    .bind(hold)
     .fetch_optional(connection)
+    .await
+}
+
+/// Rows of `transfers`, each with what resolved it.
+async fn find_all(
+    connection: &mut PgConnection,
+    ids: &[Option<Uuid>],
+) -> Result<Vec<(TransferRow, Option<Resolution>)>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT t.id, t.kind, t.customer_id, t.debit, t.credit, t.currency, t.amount, t.reason, t.hold_id, t.requested,
+                (extract(epoch FROM t.created_at) * 1000)::bigint AS created_at, by.kind AS by_kind, by.amount AS by_amount
+         FROM transfers t LEFT JOIN transfers by ON by.hold_id = t.id WHERE t.id = ANY($1)",
+    )
+    .bind(ids)
+    .fetch_all(connection)
     .await?;
-    row.map(|row: PgRow| {
-        let movement = Movement {
-            debit: read("debit", row.try_get("debit")?)?,
-            credit: read("credit", row.try_get("credit")?)?,
-            amount: row.try_get("amount")?,
-            reason: read("reason", row.try_get("reason")?)?,
-        };
-        let currency = read("currency", row.try_get("currency")?)?;
-        Ok(TransferRow {
-            id: row.try_get("id")?,
-            kind: row.try_get("kind")?,
-            asked: Asked { customer: row.try_get("customer_id")?, currency, movement },
-            hold: row.try_get("hold_id")?,
-            requested: row.try_get("requested")?,
-            created_at: row.try_get("created_at")?,
-        })
+    rows.iter().map(|row| Ok((transfer_row(row)?, resolution(row)?))).collect()
+}
+
+fn transfer_row(row: &PgRow) -> Result<TransferRow, StoreError> {
+    let movement = Movement {
+        debit: read("debit", row.try_get("debit")?)?,
+        credit: read("credit", row.try_get("credit")?)?,
+        amount: row.try_get("amount")?,
+        reason: read("reason", row.try_get("reason")?)?,
+    };
+    let currency = read("currency", row.try_get("currency")?)?;
+    Ok(TransferRow {
+        id: row.try_get("id")?,
+        kind: row.try_get("kind")?,
+        asked: Asked { customer: row.try_get("customer_id")?, currency, movement },
+        hold: row.try_get("hold_id")?,
+        requested: row.try_get("requested")?,
+        created_at: row.try_get("created_at")?,
     })
-    .transpose()
 }
 
-async fn resolution(connection: &mut PgConnection, hold: Uuid) -> Result<Option<Resolution>, StoreError> {
-    let row: Option<(String, i64)> = sqlx::query_as("SELECT kind, amount FROM transfers WHERE hold_id = $1")
-        .bind(hold)
-        .fetch_optional(connection)
-        .await?;
-    Ok(row.map(|(kind, posted)| Resolution { kind, posted }))
+fn resolution(row: &PgRow) -> Result<Option<Resolution>, StoreError> {
+    let kind: Option<String> = row.try_get("by_kind")?;
+    kind.map(|kind| Ok(Resolution { kind, posted: row.try_get("by_amount")? })).transpose()
 }
 
-/// The book of a customer in a currency.
+/// The book of a customer in a currency, under the customer's lock.
 pub(super) async fn load(
     connection: &mut PgConnection,
     customer: Uuid,
     currency: Currency,
-) -> Result<Book, StoreError> {
-    let rows: Vec<(String, i64, i64, i64, i64)> = sqlx::query_as(
-        "SELECT code, debits_pending, debits_posted, credits_pending, credits_posted
-         FROM accounts WHERE customer_id = $1 AND currency = $2",
+) -> Result<Before, StoreError> {
+    let rows = sqlx::query(
+        "SELECT (SELECT coalesce(max(sequence), 0) FROM entries WHERE customer_id = $1) AS sequence,
+                (extract(epoch FROM clock_timestamp()) * 1000)::bigint AS now,
+                code, debits_pending, debits_posted, credits_pending, credits_posted
+         FROM (SELECT) AS once LEFT JOIN accounts ON customer_id = $1 AND currency = $2",
     )
     .bind(customer)
     .bind(currency.code())
     .fetch_all(connection)
     .await?;
-    let accounts: Result<Vec<(AccountCode, Balances)>, StoreError> = rows
-        .into_iter()
-        .map(|(code, debits_pending, debits_posted, credits_pending, credits_posted)| {
-            let balances = Balances { debits_pending, debits_posted, credits_pending, credits_posted };
-            Ok((read("code", &code)?, balances))
-        })
-        .collect();
-    Ok(Book::new(accounts?))
+    let mut accounts = Vec::with_capacity(rows.len());
+    let (mut sequence, mut now) = (0, 0);
+    for row in &rows {
+        (sequence, now) = (row.try_get("sequence")?, row.try_get("now")?);
+        let Some(code) = row.try_get::<Option<String>, _>("code")? else { continue };
+        let balances = Balances {
+            debits_pending: row.try_get("debits_pending")?,
+            debits_posted: row.try_get("debits_posted")?,
+            credits_pending: row.try_get("credits_pending")?,
+            credits_posted: row.try_get("credits_posted")?,
+        };
+        accounts.push((read("code", &code)?, balances));
+    }
+    Ok(Before { book: Book::new(accounts), sequence, now })
 }
 
-async fn insert(connection: &mut PgConnection, id: Uuid, booking: &Booking) -> Result<i64, StoreError> {
+/// Writes a transfer, its entries and the balances of the accounts that it changes, in one statement.
+async fn write(
+    connection: &mut PgConnection,
+    id: Uuid,
+    booking: &Booking,
+    entries: &[LedgerEntry],
+) -> Result<(), StoreError> {
     let Asked { customer, currency, movement } = booking.asked;
-    // The row of a post says what was posted; that of a void what was released.
-    let amount = booking.requested.unwrap_or(movement.amount);
-    sqlx::query_scalar(
-        "INSERT INTO transfers (id, customer_id, kind, debit, credit, currency, amount, reason, hold_id, requested)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-         RETURNING (extract(epoch FROM created_at) * 1000)::bigint",
+    let (before, after) = (&booking.before.book, &booking.plan.after);
+    let changed: Vec<(AccountCode, Balances)> =
+        after.accounts().filter(|(code, balances)| before.balances(*code) != *balances).collect();
+    let column = |of: fn(&Balances) -> i64| -> Vec<i64> { changed.iter().map(|(_, balances)| of(balances)).collect() };
+    let planned = &booking.plan.entries;
+    let written = sqlx::query(
+        "WITH moved AS (SELECT timestamptz 'epoch' + $12 * interval '1 millisecond' AS at), transfer AS (
+            INSERT INTO transfers (id, customer_id, kind, debit, credit, currency, amount, reason, hold_id, requested, created_at)
+            SELECT $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, at FROM moved
+         ), entry AS (
+            INSERT INTO entries (id, customer_id, sequence, transfer_id, kind, debit, credit, currency, amount, reason, created_at)
+            SELECT entry.id, $2, sequence, $1, kind, debit, credit, $6, amount, reason, at
+            FROM moved, unnest($11::uuid[], $13::bigint[], $14::text[], $15::text[], $16::text[], $17::bigint[], $18::text[])
+                AS entry (id, sequence, kind, debit, credit, amount, reason)
+         )
+         INSERT INTO accounts (customer_id, currency, code, debits_pending, debits_posted, credits_pending, credits_posted)
+         SELECT $2, $6, * FROM unnest($19::text[], $20::bigint[], $21::bigint[], $22::bigint[], $23::bigint[])
+         ON CONFLICT (customer_id, currency, code) DO UPDATE SET
+             debits_pending = excluded.debits_pending, debits_posted = excluded.debits_posted,
+             credits_pending = excluded.credits_pending, credits_posted = excluded.credits_posted",
     )
     .bind(id)
     .bind(customer)
@@ -369,40 +434,29 @@ async fn insert(connection: &mut PgConnection, id: Uuid, booking: &Booking) -> R
     .bind(movement.debit.to_string())
     .bind(movement.credit.to_string())
     .bind(currency.code())
-    .bind(amount)
+    .bind(booking.amount())
     .bind(movement.reason.to_string())
     .bind(booking.hold)
     .bind(booking.requested)
-    .fetch_one(connection)
-    .await
-    .map_err(|error| match broken_constraint(&error) {
-        // Another customer's transfer has the id: that customer's lock is not ours, so only the key tells.
-        Some("transfers_pkey") => TransferError::IdReused(id).into(),
-        _ => error.into(),
-    })
-}
-
-/// Writes the balances of the accounts that the plan changed.
-async fn save(connection: &mut PgConnection, booking: &Booking) -> Result<(), StoreError> {
-    let changed: Vec<(AccountCode, Balances)> =
-        booking.plan.after.accounts().filter(|(code, balances)| booking.before.balances(*code) != *balances).collect();
-    let column = |of: fn(&Balances) -> i64| -> Vec<i64> { changed.iter().map(|(_, balances)| of(balances)).collect() };
-    let codes: Vec<String> = changed.iter().map(|(code, _)| code.to_string()).collect();
-    sqlx::query(
-        "INSERT INTO accounts (customer_id, currency, code, debits_pending, debits_posted, credits_pending, credits_posted)
-         SELECT $1, $2, * FROM unnest($3::text[], $4::bigint[], $5::bigint[], $6::bigint[], $7::bigint[])
-         ON CONFLICT (customer_id, currency, code) DO UPDATE SET
-             debits_pending = excluded.debits_pending, debits_posted = excluded.debits_posted,
-             credits_pending = excluded.credits_pending, credits_posted = excluded.credits_posted",
-    )
-    .bind(booking.asked.customer)
-    .bind(booking.asked.currency.code())
-    .bind(codes)
+    .bind(entries.iter().map(|entry| entry.entry_id).collect::<Vec<_>>())
+    .bind(booking.before.now)
+    .bind(entries.iter().map(|entry| entry.sequence).collect::<Vec<_>>())
+    .bind(planned.iter().map(|entry| entry.phase.to_string()).collect::<Vec<_>>())
+    .bind(planned.iter().map(|entry| entry.debit.to_string()).collect::<Vec<_>>())
+    .bind(planned.iter().map(|entry| entry.credit.to_string()).collect::<Vec<_>>())
+    .bind(planned.iter().map(|entry| entry.amount).collect::<Vec<_>>())
+    .bind(planned.iter().map(|entry| entry.reason.to_string()).collect::<Vec<_>>())
+    .bind(changed.iter().map(|(code, _)| code.to_string()).collect::<Vec<_>>())
     .bind(column(|balances| balances.debits_pending))
     .bind(column(|balances| balances.debits_posted))
     .bind(column(|balances| balances.credits_pending))
     .bind(column(|balances| balances.credits_posted))
     .execute(connection)
-    .await?;
-    Ok(())
+    .await;
+    match written {
+        Ok(_) => Ok(()),
+        // Another customer's transfer has the id: that customer's lock is not ours, so only the key tells.
+        Err(error) if broken_constraint(&error) == Some("transfers_pkey") => Err(TransferError::IdReused(id).into()),
+        Err(error) => Err(error.into()),
+    }
 }

@@ -74,7 +74,7 @@ impl Store {
         }
         let mut wallets = Vec::with_capacity(currencies.len());
         for currency in currencies {
-            let book = ledger::load(&mut transaction, customer, currency).await?;
+            let book = ledger::load(&mut transaction, customer, currency).await?.book;
             let money = |minor| Money::from_minor(minor, currency);
             wallets.push(Wallet {
                 available: money(book.available()),

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use paddock_events::{LineResult, TicketMessage, TicketState};
+use paddock_events::{LineResult, TicketMessage};
 use paddock_market_book::Book;
 use paddock_money::Money;
 use paddock_settlement::OutcomeState;
 use serde_json::{Value, json};
+use sqlx::postgres::PgRow;
 use sqlx::types::Json;
 use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::place::{event_status, state_row};
-use super::ticket::{Ticket, load, parse};
-use super::{Status, Store, StoreError};
+use super::ticket::{Ticket, lock_due, parse};
+use super::{Status, Store, StoreError, locks};
 use crate::domain::Code;
 use crate::domain::decide::{Asking, Offered, Terms, decide};
 use crate::domain::exposure::Exposure;
@@ -49,12 +50,12 @@ pub enum Step {
 }
 
 /// What deciding came to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Decided {
-    /// Placed.
-    Accepted,
-    /// Refused.
-    Rejected(Code),
+    /// Placed; the ticket is so from now on.
+    Accepted(Ticket),
+    /// Refused; the ticket is so from now on.
+    Rejected(Ticket, Code),
     /// Somebody else decided, or it is too early.
     NotNow,
 }
@@ -172,25 +173,11 @@ impl Store {
     /// its hold.
     pub async fn decide(&self, id: Uuid, book: &Book, offer: &OfferCopy, held: bool) -> Result<Decided, StoreError> {
         let mut tx = self.pool().begin().await?;
-        let row = sqlx::query(
-            "SELECT (status = 'received' AND delay_ms = 0 AND $2)
-                OR (status = 'pending_delay' AND decide_at <= clock_timestamp()) AS due
-             FROM ticket WHERE id = $1 FOR UPDATE",
-        )
-        .bind(id)
-        .bind(held)
-        .fetch_optional(&mut *tx)
-        .await?;
-        let is_due = row.map(|row| row.try_get::<bool, _>("due")).transpose()?.unwrap_or(false);
-        let ticket = load(&mut tx, id).await?.filter(|_| is_due);
-        let Some(ticket) = ticket else { return Ok(Decided::NotNow) };
-        let generation: i64 =
-            sqlx::query_scalar("SELECT generation FROM market_book FOR SHARE").fetch_one(&mut *tx).await?;
-        if u64::try_from(generation).is_ok_and(|newest| newest > book.generation()) {
-            return Err(StoreError::BookBehind(generation));
+        let Some(mut ticket) = lock_due(&mut tx, id, held).await? else { return Ok(Decided::NotNow) };
+        let basis = basis(&mut tx, &ticket).await?;
+        if u64::try_from(basis.generation).is_ok_and(|newest| newest > book.generation()) {
+            return Err(StoreError::BookBehind(basis.generation));
         }
-        let states = lock_states(&mut tx, &ticket).await?;
-        let results = newest_results(&mut tx, &ticket).await?;
         let now = jiff::Timestamp::now().as_millisecond();
         let asking = Asking { country: &ticket.country, odds_change: ticket.odds_change, now };
         let mut verdicts = Vec::with_capacity(ticket.bets.len());
@@ -198,9 +185,9 @@ impl Store {
             let (single, seen) = bet
                 .single(ticket.currency)
                 .ok_or_else(|| StoreError::Unreadable { id: bet.id.to_string(), what: "bet" })?;
-            let mut offered = offered(offer, &single, &states, now)?;
+            let mut offered = offered(offer, &single, &basis.states, now)?;
             if let Some(offered) = &mut offered {
-                let known = results.get(&single.line.to_string()).map_or(&[][..], std::slice::from_ref);
+                let known = basis.results.get(&single.line.to_string()).map_or(&[][..], std::slice::from_ref);
                 offered.decided = in_force(known).outcome_state(&single.outcome_id, now) != OutcomeState::Open;
             }
             let verdict = decide(&single, offered.as_ref(), book, asking, Some(seen));
@@ -213,58 +200,57 @@ impl Store {
         };
         let certificate = certificate(&ticket, book, now, &verdicts, &exposures);
         let refused = verdicts.iter().find_map(|(_, _, verdict)| verdict.as_ref().err().copied());
-        if refused.is_none() {
-            write_exposures(&mut tx, &ticket, &exposures).await?;
-        }
-        for (bet, (_, _, verdict)) in ticket.bets.iter().zip(&verdicts) {
-            write_verdict(&mut tx, bet.id, verdict).await?;
-        }
-        finish(&mut tx, id, refused, &certificate).await?;
-        self.tell(&mut tx, id, TicketMessage::TicketDecided as fn(TicketState) -> TicketMessage).await?;
+        ticket.certificate = Some(certificate);
+        conclude(&mut ticket, &verdicts, refused);
+        ticket.placed_at = write(&mut tx, &ticket, refused, &exposures).await?;
+        self.tell_as(&mut tx, TicketMessage::TicketDecided(ticket.state())).await?;
         tx.commit().await?;
         self.outbox.committed();
-        Ok(refused.map_or(Decided::Accepted, Decided::Rejected))
+        Ok(match refused {
+            None => Decided::Accepted(ticket),
+            Some(code) => Decided::Rejected(ticket, code),
+        })
     }
 }
 
 type Verdict<'a> = (Single, Option<Offered>, Result<Terms<'a>, Code>);
 
-/// Locks the state rows of the ticket's lines and events against change until the transaction ends.
-async fn lock_states(
-    connection: &mut PgConnection,
-    ticket: &Ticket,
-) -> Result<BTreeMap<String, (i64, String)>, StoreError> {
-    let lines = ticket.bets.iter().flat_map(|bet| &bet.selections).map(|selection| &selection.line);
-    let keys: Vec<String> = lines.flat_map(|line| [line.to_string(), line.event_id.clone()]).collect();
+/// What a decision is made from, none of which changes until the transaction ends.
+#[derive(Default)]
+struct Basis {
+    /// Highest generation of the market book in force anywhere.
+    generation: i64,
+    /// State rows of the ticket's lines and events.
+    states: BTreeMap<String, (i64, String)>,
+    /// Newest result of each of the ticket's lines.
+    results: BTreeMap<String, (Uuid, LineResult)>,
+}
+
+async fn basis(connection: &mut PgConnection, ticket: &Ticket) -> Result<Basis, StoreError> {
+    let lines = || ticket.bets.iter().flat_map(|bet| &bet.selections).map(|selection| &selection.line);
+    let events: Vec<&str> = lines().map(|line| line.event_id.as_str()).collect();
+    locks::share(connection, &events).await?;
+    let keys: Vec<String> = lines().flat_map(|line| [line.to_string(), line.event_id.clone()]).collect();
     let rows = sqlx::query(
-        "SELECT key, sequence, status FROM offer_state WHERE key = ANY($1) ORDER BY key COLLATE \"C\" FOR SHARE",
+        "SELECT generation, key, state.sequence, status, newest.id, newest.result
+         FROM market_book LEFT JOIN offer_state state ON key = ANY($1) LEFT JOIN LATERAL (
+            SELECT id, result FROM result_message WHERE line_key = key ORDER BY sequence DESC, id DESC LIMIT 1
+         ) newest ON true",
     )
     .bind(&keys)
     .fetch_all(connection)
     .await?;
-    rows.iter().map(|row| Ok((row.try_get("key")?, (row.try_get("sequence")?, row.try_get("status")?)))).collect()
-}
-
-/// The newest result of each of the ticket's lines. Behind the lock of their state rows: a result that comes later waits for the
-/// decision.
-async fn newest_results(
-    connection: &mut PgConnection,
-    ticket: &Ticket,
-) -> Result<BTreeMap<String, (Uuid, LineResult)>, StoreError> {
-    let lines = ticket.bets.iter().flat_map(|bet| &bet.selections).map(|selection| selection.line.to_string());
-    let rows = sqlx::query(
-        "SELECT DISTINCT ON (line_key) line_key, id, result FROM result_message WHERE line_key = ANY($1)
-         ORDER BY line_key, sequence DESC, id DESC",
-    )
-    .bind(lines.collect::<Vec<_>>())
-    .fetch_all(connection)
-    .await?;
-    rows.iter()
-        .map(|row| {
+    let mut basis = Basis::default();
+    for row in &rows {
+        basis.generation = row.try_get("generation")?;
+        let Some(key) = row.try_get::<Option<String>, _>("key")? else { continue };
+        if let Some(id) = row.try_get("id")? {
             let Json(result) = row.try_get("result")?;
-            Ok((row.try_get("line_key")?, (row.try_get("id")?, result)))
-        })
-        .collect()
+            basis.results.insert(key.clone(), (id, result));
+        }
+        basis.states.insert(key, (row.try_get("sequence")?, row.try_get("status")?));
+    }
+    Ok(basis)
 }
 
 /// The offer as far as it concerns a bet; `None` if this copy or the rows do not know the line.
@@ -298,22 +284,21 @@ async fn reserve(
     }
     let Some(currency) = verdicts.first().map(|(bet, _, _)| bet.stake.currency().code()) else { return Ok(exposures) };
     for ((event, market), (exposure, before, after)) in &mut exposures {
-        sqlx::query(
-            "INSERT INTO exposure (event_id, market_type, currency) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-        )
-        .bind(event)
-        .bind(*market)
-        .bind(currency)
-        .execute(&mut *connection)
-        .await?;
-        let row = sqlx::query(
-            "SELECT lines, liability FROM exposure WHERE event_id = $1 AND market_type = $2 AND currency = $3 FOR UPDATE",
-        )
-        .bind(event)
-        .bind(*market)
-        .bind(currency)
-        .fetch_one(&mut *connection)
-        .await?;
+        let row = match lock_exposure(connection, event, market, currency).await? {
+            Some(row) => row,
+            None => {
+                // Somebody else may make it at the same time: then this waits for them.
+                sqlx::query(
+                    "INSERT INTO exposure (event_id, market_type, currency) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+                )
+                .bind(event)
+                .bind(*market)
+                .bind(currency)
+                .execute(&mut *connection)
+                .await?;
+                lock_exposure(connection, event, market, currency).await?.ok_or(sqlx::Error::RowNotFound)?
+            }
+        };
         Json(*exposure) = row.try_get("lines")?;
         *before = row.try_get("liability")?;
         *after = *before;
@@ -335,90 +320,95 @@ async fn reserve(
     Ok(exposures)
 }
 
-async fn write_exposures(
+async fn lock_exposure(
+    connection: &mut PgConnection,
+    event: &str,
+    market: &str,
+    currency: &str,
+) -> Result<Option<PgRow>, sqlx::Error> {
+    sqlx::query(
+        "SELECT lines, liability FROM exposure WHERE event_id = $1 AND market_type = $2 AND currency = $3 FOR UPDATE",
+    )
+    .bind(event)
+    .bind(market)
+    .bind(currency)
+    .fetch_optional(connection)
+    .await
+}
+
+/// What the verdicts make of a ticket. All bets or none.
+fn conclude(ticket: &mut Ticket, verdicts: &[Verdict<'_>], refused: Option<Code>) {
+    ticket.sequence += 1;
+    ticket.status = if refused.is_some() { Status::Rejected } else { Status::Accepted };
+    ticket.code = refused.map(|code| code.to_string());
+    for (bet, (_, _, verdict)) in ticket.bets.iter_mut().zip(verdicts) {
+        bet.code = verdict.as_ref().err().map(ToString::to_string);
+        if let Ok(terms) = verdict {
+            bet.potential_payout = terms.payout.minor();
+        }
+        for selection in &mut bet.selections {
+            selection.code.clone_from(&bet.code);
+            if let Ok(terms) = verdict {
+                selection.odds = terms.odds;
+            }
+        }
+    }
+}
+
+/// Writes a decided ticket with what it reserves, in one statement; returns the time of its placing, ms.
+async fn write(
     connection: &mut PgConnection,
     ticket: &Ticket,
-    exposures: &BTreeMap<ExposureKey, (Exposure, i64, i64)>,
-) -> Result<(), StoreError> {
-    for ((event, market), (exposure, _, after)) in exposures {
-        sqlx::query(
-            "UPDATE exposure SET lines = $4, liability = $5 WHERE event_id = $1 AND market_type = $2 AND currency = $3",
-        )
-        .bind(event)
-        .bind(market)
-        .bind(ticket.currency.code())
-        .bind(Json(exposure))
-        .bind(after)
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
-}
-
-async fn write_verdict(
-    connection: &mut PgConnection,
-    bet: Uuid,
-    verdict: &Result<Terms<'_>, Code>,
-) -> Result<(), StoreError> {
-    match verdict {
-        Ok(terms) => {
-            sqlx::query("UPDATE bet SET potential_payout = $2 WHERE id = $1")
-                .bind(bet)
-                .bind(terms.payout.minor())
-                .execute(&mut *connection)
-                .await?;
-            sqlx::query("UPDATE selection SET odds = $2 WHERE bet_id = $1")
-                .bind(bet)
-                .bind(terms.odds.to_string())
-                .execute(connection)
-                .await?;
-        }
-        Err(code) => {
-            sqlx::query("UPDATE bet SET code = $2 WHERE id = $1")
-                .bind(bet)
-                .bind(code.to_string())
-                .execute(&mut *connection)
-                .await?;
-            sqlx::query("UPDATE selection SET code = $2 WHERE bet_id = $1")
-                .bind(bet)
-                .bind(code.to_string())
-                .execute(connection)
-                .await?;
-        }
-    }
-    Ok(())
-}
-
-async fn finish(
-    connection: &mut PgConnection,
-    id: Uuid,
     refused: Option<Code>,
-    certificate: &Value,
-) -> Result<(), StoreError> {
-    sqlx::query(
-        "UPDATE ticket SET status = $2, code = $3, certificate = $4, sequence = sequence + 1,
-            placed_at = CASE WHEN $2 = 'accepted' THEN clock_timestamp() END
-         WHERE id = $1",
+    exposures: &BTreeMap<ExposureKey, (Exposure, i64, i64)>,
+) -> Result<Option<i64>, StoreError> {
+    // Nothing is reserved for a ticket that is refused.
+    let exposures = || exposures.iter().filter(|_| refused.is_none());
+    let legs = || ticket.bets.iter().flat_map(|bet| bet.selections.iter().map(move |selection| (bet, selection)));
+    let placed: Option<i64> = sqlx::query_scalar(
+        "WITH decided AS (
+            UPDATE ticket SET status = $2, code = $3, certificate = $4, sequence = $5,
+                placed_at = CASE WHEN $2 = 'accepted' THEN clock_timestamp() END
+            WHERE id = $1 RETURNING placed_at
+         ), reserved AS (
+            UPDATE exposure SET lines = new.lines, liability = new.liability
+            FROM unnest($6::text[], $7::text[], $8::jsonb[], $9::bigint[]) AS new (event_id, market_type, lines, liability)
+            WHERE exposure.event_id = new.event_id AND exposure.market_type = new.market_type AND exposure.currency = $10
+         ), legs AS (
+            UPDATE selection SET odds = new.odds, code = new.code
+            FROM unnest($11::uuid[], $12::text[], $13::text[]) AS new (bet_id, odds, code)
+            WHERE selection.bet_id = new.bet_id
+         ), bets AS (
+            -- A result may have come before; its consumer marks only bets that it sees.
+            UPDATE bet SET potential_payout = new.payout, code = new.code, due_at = CASE
+                WHEN $2 <> 'accepted' THEN NULL
+                WHEN EXISTS (SELECT FROM selection s JOIN result_message r ON r.line_key = s.line_key WHERE s.bet_id = bet.id)
+                    THEN clock_timestamp()
+                ELSE due_at END
+            FROM unnest($14::uuid[], $15::bigint[], $16::text[]) AS new (id, payout, code)
+            WHERE bet.id = new.id
+         )
+         SELECT (extract(epoch FROM placed_at) * 1000)::bigint FROM decided",
     )
-    .bind(id)
-    .bind(if refused.is_some() { "rejected" } else { "accepted" })
-    .bind(refused.map(|code| code.to_string()))
-    .bind(certificate)
-    .execute(&mut *connection)
+    .bind(ticket.id)
+    .bind(ticket.status.to_string())
+    .bind(&ticket.code)
+    .bind(&ticket.certificate)
+    .bind(ticket.sequence)
+    .bind(exposures().map(|((event, _), _)| event.clone()).collect::<Vec<_>>())
+    .bind(exposures().map(|((_, market), _)| *market).collect::<Vec<_>>())
+    .bind(exposures().map(|(_, (exposure, ..))| Json(exposure)).collect::<Vec<_>>())
+    .bind(exposures().map(|(_, (_, _, after))| *after).collect::<Vec<_>>())
+    .bind(ticket.currency.code())
+    .bind(legs().map(|(bet, _)| bet.id).collect::<Vec<_>>())
+    .bind(legs().map(|(_, leg)| leg.odds.to_string()).collect::<Vec<_>>())
+    .bind(legs().map(|(_, leg)| leg.code.clone()).collect::<Vec<_>>())
+    .bind(ticket.bets.iter().map(|bet| bet.id).collect::<Vec<_>>())
+    .bind(ticket.bets.iter().map(|bet| bet.potential_payout).collect::<Vec<_>>())
+    .bind(ticket.bets.iter().map(|bet| bet.code.clone()).collect::<Vec<_>>())
+    .fetch_one(connection)
     .await?;
-    if refused.is_some() {
-        sqlx::query("UPDATE bet SET due_at = NULL WHERE ticket_id = $1").bind(id).execute(connection).await?;
-    } else {
-        // A result may have come before; its consumer marks only bets that it sees.
-        sqlx::query(
-            "UPDATE bet SET due_at = clock_timestamp() WHERE ticket_id = $1 AND EXISTS (
-                SELECT FROM selection s JOIN result_message r ON r.line_key = s.line_key WHERE s.bet_id = bet.id)",
-        )
-        .bind(id)
-        .execute(connection)
-        .await?;
-    }
-    Ok(())
+    Ok(placed)
 }
 
 /// What the decision was made from: kept with the ticket.

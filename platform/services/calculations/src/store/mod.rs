@@ -1,6 +1,7 @@
 //! What calculations and settlement keep in PostgreSQL.
 
 mod accept;
+mod locks;
 mod place;
 mod settle;
 mod ticket;
@@ -95,7 +96,13 @@ impl Store {
 
     /// Makes state changes visible to every replica's commits; older ones change nothing.
     pub async fn change_states(&self, changes: &[StateChange]) -> Result<(), StoreError> {
-        // Two statements of their own, each in the order of keys like every other locker of these rows.
+        if changes.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.pool().begin().await?;
+        let events: Vec<&str> = changes.iter().map(|change| locks::event_of(&change.key)).collect();
+        locks::take_events(&mut tx, &events).await?;
+        // Two statements of their own, each in the order of keys like every other writer of these rows.
         for witnessed in [true, false] {
             let some = || changes.iter().filter(move |change| change.witnessed == witnessed);
             let keys: Vec<&str> = some().map(|change| change.key.as_str()).collect();
@@ -116,21 +123,28 @@ impl Store {
             .bind(&sequences)
             .bind(&statuses)
             .bind(witnessed)
-            .execute(&self.pool())
+            .execute(&mut *tx)
             .await?;
         }
+        tx.commit().await?;
         Ok(())
     }
 
     /// Tells every replica that a generation of the market book is in force; returns the highest that any has.
     pub async fn book_in_force(&self, generation: u64) -> Result<u64, StoreError> {
-        let highest: i64 = sqlx::query_scalar(
-            "WITH raised AS (UPDATE market_book SET generation = $1 WHERE generation < $1 RETURNING generation)
-             SELECT coalesce((SELECT generation FROM raised), generation) FROM market_book",
-        )
-        .bind(i64::try_from(generation).unwrap_or(i64::MAX))
-        .fetch_one(&self.pool())
-        .await?;
+        let own = i64::try_from(generation).unwrap_or(i64::MAX);
+        let pool = self.pool();
+        let mut highest: i64 = sqlx::query_scalar("SELECT generation FROM market_book").fetch_one(&pool).await?;
+        if highest < own {
+            let mut tx = pool.begin().await?;
+            locks::take_book(&mut tx).await?;
+            highest =
+                sqlx::query_scalar("UPDATE market_book SET generation = greatest(generation, $1) RETURNING generation")
+                    .bind(own)
+                    .fetch_one(&mut *tx)
+                    .await?;
+            tx.commit().await?;
+        }
         Ok(u64::try_from(highest).unwrap_or(0))
     }
 
@@ -162,10 +176,15 @@ impl Store {
         ticket: Uuid,
         message: fn(paddock_events::TicketState) -> TicketMessage,
     ) -> Result<(), StoreError> {
-        if let Some(ticket) = ticket::load(connection, ticket).await? {
-            let event = paddock_events::Envelope::now(&self.origin, message(ticket.state()));
-            self.outbox.add(connection, &event).await?;
+        match ticket::load(connection, ticket).await? {
+            Some(ticket) => self.tell_as(connection, message(ticket.state())).await,
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Writes a ticket's state to the outbox.
+    async fn tell_as(&self, connection: &mut PgConnection, message: TicketMessage) -> Result<(), StoreError> {
+        let event = paddock_events::Envelope::now(&self.origin, message);
+        Ok(self.outbox.add(connection, &event).await?)
     }
 }

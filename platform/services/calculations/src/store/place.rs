@@ -59,21 +59,16 @@ pub enum Placed {
     },
 }
 
-/// Which ticket a key stands for.
-async fn known(connection: &mut PgConnection, customer: Uuid, key: &str) -> Result<Option<Placed>, StoreError> {
-    let row = sqlx::query("SELECT ticket_id, fingerprint FROM idempotency WHERE customer_id = $1 AND key = $2")
-        .bind(customer)
-        .bind(key)
-        .fetch_optional(connection)
-        .await?;
-    row.map(|row| Ok(Placed::Known { ticket: row.try_get("ticket_id")?, fingerprint: row.try_get("fingerprint")? }))
-        .transpose()
-}
-
 impl Store {
     /// Which ticket a customer's key stands for.
     pub async fn known(&self, customer: Uuid, key: &str) -> Result<Option<Placed>, StoreError> {
-        known(&mut *self.pool().acquire().await?, customer, key).await
+        let row = sqlx::query("SELECT ticket_id, fingerprint FROM idempotency WHERE customer_id = $1 AND key = $2")
+            .bind(customer)
+            .bind(key)
+            .fetch_optional(&self.pool())
+            .await?;
+        row.map(|row| Ok(Placed::Known { ticket: row.try_get("ticket_id")?, fingerprint: row.try_get("fingerprint")? }))
+            .transpose()
     }
 
     /// The state rows of lines and events.
@@ -88,91 +83,86 @@ impl Store {
     /// Stores a ticket with its key, or finds the one that the key stands for. All bets or none: one refused bet rejects it.
     pub async fn place(&self, new: &NewTicket) -> Result<Placed, StoreError> {
         let rejected = new.bets.iter().find_map(|(_, found)| found.as_ref().err().copied());
-        let mut tx = self.pool().begin().await?;
-        // The lease: until then only the request itself goes on with it.
-        sqlx::query(
-            "INSERT INTO ticket (id, customer_id, currency, country, odds_change, status, code, total_stake, hold, delay_ms,
-                context, attempt_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, clock_timestamp() + interval '10 seconds')",
-        )
-        .bind(new.id)
-        .bind(new.customer)
-        .bind(new.total.currency().code())
-        .bind(&new.country)
-        .bind(new.odds_change.to_string())
-        .bind(if rejected.is_some() { "rejected" } else { "received" })
-        .bind(rejected.map(|code| code.to_string()))
-        .bind(new.total.minor())
-        .bind(if rejected.is_some() { "none" } else { "open" })
-        .bind(i32::try_from(new.delay_ms).unwrap_or(i32::MAX))
-        .bind(Json(&new.context))
-        .execute(&mut *tx)
-        .await?;
-        let keyed = sqlx::query(
-            "INSERT INTO idempotency (customer_id, key, fingerprint, ticket_id) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-        )
-        .bind(new.customer)
-        .bind(&new.key)
-        .bind(&new.fingerprint)
-        .bind(new.id)
-        .execute(&mut *tx)
-        .await?;
-        if keyed.rows_affected() == 0 {
-            tx.rollback().await?;
-            let unreadable = || StoreError::Unreadable { id: new.customer.to_string(), what: "idempotency key" };
-            return self.known(new.customer, &new.key).await?.ok_or_else(unreadable);
+        let stored = if rejected.is_some() {
+            let mut tx = self.pool().begin().await?;
+            let stored = insert(&mut tx, new, rejected).await?;
+            if stored {
+                self.tell(&mut tx, new.id, TicketMessage::TicketDecided).await?;
+            }
+            tx.commit().await?;
+            self.outbox.committed();
+            stored
+        } else {
+            insert(&mut *self.pool().acquire().await?, new, rejected).await?
+        };
+        if stored {
+            return Ok(Placed::New { rejected });
         }
-        for (position, (bet, found)) in (0_i32..).zip(&new.bets) {
-            insert_bet(&mut tx, new.id, position, bet, found).await?;
-        }
-        if rejected.is_some() {
-            self.tell(&mut tx, new.id, TicketMessage::TicketDecided).await?;
-        }
-        tx.commit().await?;
-        self.outbox.committed();
-        Ok(Placed::New { rejected })
+        let unreadable = || StoreError::Unreadable { id: new.customer.to_string(), what: "idempotency key" };
+        self.known(new.customer, &new.key).await?.ok_or_else(unreadable)
     }
 }
 
-async fn insert_bet(
-    connection: &mut PgConnection,
-    ticket: Uuid,
-    position: i32,
-    bet: &Single,
-    found: &Found,
-) -> Result<(), StoreError> {
-    let id = Uuid::new_v5(&ticket, format!("bet/{position}").as_bytes());
-    let code = found.as_ref().err().map(ToString::to_string);
-    sqlx::query(
-        "INSERT INTO bet (id, ticket_id, position, stake, potential_payout, code) VALUES ($1, $2, $3, $4, $5, $6)",
+/// One statement, so that a ticket that is not refused at once needs no transaction around it. `false` if the key is known: then
+/// nothing is stored.
+async fn insert(connection: &mut PgConnection, new: &NewTicket, rejected: Option<Code>) -> Result<bool, StoreError> {
+    let bet_id = |position: usize| Uuid::new_v5(&new.id, format!("bet/{position}").as_bytes());
+    let bets = || new.bets.iter().map(|(bet, _)| bet);
+    let found = || new.bets.iter().map(|(_, found)| found);
+    let seen = || found().map(|found| found.as_ref().ok().map(|(seen, _)| *seen));
+    // The time of the first attempt is a lease: until then only the request itself goes on with the ticket.
+    let stored = sqlx::query(
+        "WITH keyed AS (
+            INSERT INTO idempotency (customer_id, key, fingerprint, ticket_id) VALUES ($2, $3, $4, $1)
+            ON CONFLICT DO NOTHING RETURNING ticket_id
+         ), stored AS (
+            INSERT INTO ticket (id, customer_id, currency, country, odds_change, status, code, total_stake, hold, delay_ms,
+                context, attempt_at)
+            SELECT ticket_id, $2, $5, $6, $7, $8, $9, $10, $11, $12, $13, clock_timestamp() + interval '10 seconds' FROM keyed
+            RETURNING id
+         ), bets AS (
+            INSERT INTO bet (id, ticket_id, position, stake, potential_payout, code)
+            SELECT bet.id, stored.id, bet.position - 1, stake, payout, bet.code FROM stored,
+                unnest($14::uuid[], $15::bigint[], $16::bigint[], $17::text[])
+                    WITH ORDINALITY AS bet (id, stake, payout, code, position)
+         ), legs AS (
+            INSERT INTO selection (bet_id, position, line_key, event_id, market_id, specifiers, outcome_id, asked_odds, odds,
+                seen_state, seen_phase, code)
+            SELECT leg.bet_id, 0, line_key, event_id, market_id, specifiers, outcome_id, odds, odds, seen_state, seen_phase, leg.code
+            FROM stored, unnest($14::uuid[], $18::text[], $19::text[], $20::integer[], $21::text[], $22::text[], $23::text[],
+                    $24::bigint[], $25::text[], $17::text[])
+                AS leg (bet_id, line_key, event_id, market_id, specifiers, outcome_id, odds, seen_state, seen_phase, code)
+         )
+         SELECT FROM stored",
     )
-    .bind(id)
-    .bind(ticket)
-    .bind(position)
-    .bind(bet.stake.minor())
-    .bind(found.as_ref().map_or(0, |(_, payout)| payout.minor()))
-    .bind(&code)
-    .execute(&mut *connection)
+    .bind(new.id)
+    .bind(new.customer)
+    .bind(&new.key)
+    .bind(&new.fingerprint)
+    .bind(new.total.currency().code())
+    .bind(&new.country)
+    .bind(new.odds_change.to_string())
+    .bind(if rejected.is_some() { "rejected" } else { "received" })
+    .bind(rejected.map(|code| code.to_string()))
+    .bind(new.total.minor())
+    .bind(if rejected.is_some() { "none" } else { "open" })
+    .bind(i32::try_from(new.delay_ms).unwrap_or(i32::MAX))
+    .bind(Json(&new.context))
+    .bind((0..new.bets.len()).map(bet_id).collect::<Vec<_>>())
+    .bind(bets().map(|bet| bet.stake.minor()).collect::<Vec<_>>())
+    .bind(found().map(|found| found.as_ref().map_or(0, |(_, payout)| payout.minor())).collect::<Vec<_>>())
+    .bind(found().map(|found| found.as_ref().err().map(ToString::to_string)).collect::<Vec<_>>())
+    .bind(bets().map(|bet| bet.line.to_string()).collect::<Vec<_>>())
+    .bind(bets().map(|bet| bet.line.event_id.clone()).collect::<Vec<_>>())
+    .bind(bets().map(|bet| i32::try_from(bet.line.market_id).unwrap_or(i32::MAX)).collect::<Vec<_>>())
+    .bind(bets().map(|bet| bet.line.specifiers.to_string()).collect::<Vec<_>>())
+    .bind(bets().map(|bet| bet.outcome_id.clone()).collect::<Vec<_>>())
+    .bind(bets().map(|bet| bet.odds.to_string()).collect::<Vec<_>>())
+    .bind(seen().map(|seen| seen.map_or(0, |seen| seen.state)).collect::<Vec<_>>())
+    .bind(seen().map(|seen| seen.map_or("pre_match", |seen| seen.phase.into())).collect::<Vec<&str>>())
+    .fetch_optional(connection)
     .await?;
-    let seen = found.as_ref().ok().map(|(seen, _)| *seen);
-    sqlx::query(
-        "INSERT INTO selection (bet_id, position, line_key, event_id, market_id, specifiers, outcome_id, asked_odds, odds,
-            seen_state, seen_phase, code)
-         VALUES ($1, 0, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10)",
-    )
-    .bind(id)
-    .bind(bet.line.to_string())
-    .bind(&bet.line.event_id)
-    .bind(i32::try_from(bet.line.market_id).unwrap_or(i32::MAX))
-    .bind(bet.line.specifiers.to_string())
-    .bind(&bet.outcome_id)
-    .bind(bet.odds.to_string())
-    .bind(seen.map_or(0, |seen| seen.state))
-    .bind(seen.map_or("pre_match", |seen| seen.phase.into()))
-    .bind(&code)
-    .execute(connection)
-    .await?;
-    Ok(())
+    Ok(stored.is_some())
 }
 
 /// A state row as the decision takes it.

@@ -9,7 +9,7 @@ use sqlx::{PgConnection, Row as _};
 use uuid::Uuid;
 
 use super::ticket::{Bet, Ticket, load};
-use super::{Store, StoreError};
+use super::{Store, StoreError, locks};
 use crate::domain::money_moves::Move;
 
 /// A bet with everything that decides its settlement.
@@ -303,8 +303,8 @@ impl Store {
 
 async fn add_result(connection: &mut PgConnection, id: Uuid, result: &LineResult) -> Result<(), StoreError> {
     let key = result.line_key().to_string();
-    // Against acceptance, which holds this row: either it sees the message, or its bet is seen here.
-    sqlx::query("SELECT FROM offer_state WHERE key = $1 FOR UPDATE").bind(&key).execute(&mut *connection).await?;
+    // Against acceptance: either it sees the message, or its bet is seen here.
+    locks::take_events(connection, &[locks::event_of(&key)]).await?;
     sqlx::query(
         "INSERT INTO result_message (id, line_key, sequence, result) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
     )

@@ -203,6 +203,15 @@ impl Selection {
     }
 }
 
+/// The columns that [`ticket`] reads.
+macro_rules! columns {
+    () => {
+        "id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
+            (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
+            (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms"
+    };
+}
+
 impl Store {
     /// A ticket.
     pub async fn ticket(&self, id: Uuid) -> Result<Option<Ticket>, StoreError> {
@@ -218,15 +227,17 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Ticket>, StoreError> {
         let mut connection = self.pool().acquire().await?;
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT id FROM ticket WHERE customer_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM ticket WHERE customer_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
+        ))
         .bind(customer)
         .bind(before)
         .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
-        load_all(&mut connection, &ids).await
+        with_bets(&mut connection, &rows).await
     }
 
     /// State of a ticket alone.
@@ -260,27 +271,51 @@ pub(super) fn parse<T: std::str::FromStr>(
 
 /// Loads a whole ticket.
 pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Option<Ticket>, StoreError> {
-    Ok(load_all(connection, &[id]).await?.pop())
+    let row = sqlx::query(concat!("SELECT ", columns!(), " FROM ticket WHERE id = $1"))
+        .bind(id)
+        .fetch_all(&mut *connection)
+        .await?;
+    Ok(with_bets(connection, &row).await?.pop())
 }
 
-/// Loads whole tickets, newest first: as many queries for a page as for one.
-async fn load_all(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Ticket>, StoreError> {
-    let tickets = sqlx::query(
-        "SELECT id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
-            (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
-            (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms
-         FROM ticket WHERE id = ANY($1) ORDER BY id DESC",
-    )
-    .bind(ids)
-    .fetch_all(&mut *connection)
+/// Loads a ticket that is due to be decided and locks it until the transaction ends. `held` says that a ticket without delay has
+/// its hold.
+pub(super) async fn lock_due(
+    connection: &mut PgConnection,
+    id: Uuid,
+    held: bool,
+) -> Result<Option<Ticket>, StoreError> {
+    let row = sqlx::query(concat!(
+        "SELECT ",
+        columns!(),
+        ", (status = 'received' AND delay_ms = 0 AND $2) OR (status = 'pending_delay' AND decide_at <= clock_timestamp()) AS due
+         FROM ticket WHERE id = $1 FOR UPDATE"
+    ))
+    .bind(id)
+    .bind(held)
+    .fetch_optional(&mut *connection)
     .await?;
+    match row {
+        Some(row) if row.try_get::<Option<bool>, _>("due")?.unwrap_or(false) => {
+            Ok(with_bets(connection, std::slice::from_ref(&row)).await?.pop())
+        }
+        _ => Ok(None),
+    }
+}
+
+/// The tickets of rows with their bets: one query for all.
+async fn with_bets(connection: &mut PgConnection, tickets: &[PgRow]) -> Result<Vec<Ticket>, StoreError> {
+    let ids: Vec<Uuid> = tickets.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = sqlx::query(
         "SELECT b.ticket_id, b.id, b.stake, b.potential_payout, b.code, b.settlement_version, b.payout, b.void,
             s.line_key, s.outcome_id, s.asked_odds, s.odds, s.seen_state, s.seen_phase, s.code AS leg_code, s.result
          FROM bet b JOIN selection s ON s.bet_id = b.id WHERE b.ticket_id = ANY($1)
          ORDER BY b.ticket_id, b.position, s.position",
     )
-    .bind(ids)
+    .bind(&ids)
     .fetch_all(connection)
     .await?;
     let mut bets: HashMap<Uuid, Vec<Bet>> = HashMap::new();
@@ -293,11 +328,7 @@ async fn load_all(connection: &mut PgConnection, ids: &[Uuid]) -> Result<Vec<Tic
             None => bets.push(Bet { selections: vec![selection], ..bet }),
         }
     }
-    let with_bets = |row: &PgRow| {
-        let id = row.try_get("id")?;
-        ticket(row, id, bets.remove(&id).unwrap_or_default())
-    };
-    tickets.iter().map(with_bets).collect()
+    tickets.iter().zip(ids).map(|(row, id)| ticket(row, id, bets.remove(&id).unwrap_or_default())).collect()
 }
 
 fn ticket(row: &PgRow, id: Uuid, bets: Vec<Bet>) -> Result<Ticket, StoreError> {
