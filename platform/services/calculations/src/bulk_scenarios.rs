@@ -182,8 +182,10 @@ impl Bank for Closing {
 #[tokio::test]
 async fn a_payer_ends_under_load() {
     let world = World::start(BIG, 0).await;
-    let ticket = world.place(world.customer("50.00"), "10.00").await;
-    copies(&world.pool, ticket.id, 49).await;
+    let customer = world.customer("50.00");
+    for number in 0..30 {
+        world.acceptance.place(&request(customer, &number.to_string(), "1.00", testing::EVENT)).await.unwrap();
+    }
     world.result(&result(&testing::key(), 1, Some(true), false)).await;
     let end = CancellationToken::new();
     let bank = Arc::new(Closing { inner: world.bank.clone(), end: end.clone() });
@@ -195,5 +197,5 @@ async fn a_payer_ends_under_load() {
     };
     assert!(paid().await < 10, "{} were under way at most", paid().await);
     world.settle().await;
-    assert_eq!(paid().await, 50);
+    assert_eq!(paid().await, 30);
 }
