@@ -184,9 +184,9 @@ impl Store {
             let (shown, resolution) = resolved.and_then(row).map_or((known, resolution), |(row, by)| (row, by));
             return Ok(Outcome { created: false, resource: shown.resource(resolution.as_ref()) });
         }
-        let held = |hold: Uuid| {
-            let held = row(hold).filter(|(row, _)| row.is_hold());
-            held.ok_or(TransferError::HoldNotFound(hold)).map(|(row, resolution)| (row, resolution.as_ref()))
+        let resolvable = |id: Uuid| {
+            let found = row(id).filter(|(row, _)| row.is_hold());
+            found.ok_or(TransferError::HoldNotFound(id)).map(|(row, resolution)| (row, resolution.as_ref()))
         };
         let booking = match &command.action {
             Action::Hold(asked) => {
@@ -203,7 +203,7 @@ impl Store {
                 Booking { kind: "transfer", asked: *asked, hold: None, requested: None, before, plan }
             }
             Action::Post { hold, part } => {
-                let (row, resolution) = held(*hold)?;
+                let (row, resolution) = resolvable(*hold)?;
                 let part = row.part(part.as_deref())?;
                 if let Some(resolution) = resolution {
                     return match resolution.kind.as_str() {
@@ -219,7 +219,7 @@ impl Store {
                 Booking { kind: "post", asked: row.asked, hold: Some(*hold), requested: part, before, plan }
             }
             Action::Void { hold } => {
-                let (row, resolution) = held(*hold)?;
+                let (row, resolution) = resolvable(*hold)?;
                 if let Some(resolution) = resolution {
                     return match resolution.kind.as_str() {
                         "void" => Ok(Outcome { created: false, resource: row.resource(Some(resolution)) }),
@@ -241,8 +241,8 @@ impl Store {
         transaction.commit().await?;
         self.outbox.committed();
         let resource = match resolved.and_then(row) {
-            Some((hold, _)) => {
-                hold.resource(Some(&Resolution { kind: booking.kind.to_owned(), posted: booking.amount() }))
+            Some((row, _)) => {
+                row.resource(Some(&Resolution { kind: booking.kind.to_owned(), posted: booking.amount() }))
             }
             None => booking.row(command.id).resource(None),
         };
