@@ -3,7 +3,9 @@ SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 CARGO ?= cargo
-BIN := target/debug
+BIN := $(or $(CARGO_TARGET_DIR),target)/debug
+# What `up` keeps of itself: enough to take the demo's cluster away without building anything.
+KEPT := $(or $(XDG_STATE_HOME),$(HOME)/.local/state)/paddock/clusters/demo/bin
 
 .PHONY: help
 help: ## this list
@@ -18,16 +20,15 @@ demo: ## a real Kubernetes on this machine, two brands, one bet (root, Linux); s
 
 .PHONY: demo-down
 demo-down: ## ends the demo's cluster and leaves nothing behind
-	@e2e/demo/preflight.sh
-	@$(CARGO) build --workspace
-	@$(BIN)/paddock-cluster down --name demo
+	@for folder in $(BIN) $(KEPT); do [ ! -x "$$folder/paddock-cluster" ] || exec "$$folder/paddock-cluster" down --name demo; done; \
+	  e2e/demo/preflight.sh; $(CARGO) build --workspace; exec $(BIN)/paddock-cluster down --name demo
 
 .PHONY: test
 test: build lint test-local test-cluster ## everything that must hold; what .ci/run runs
 
 .PHONY: build
 build: ## every library, binary and test, once
-	@e2e/demo/preflight.sh
+	@e2e/demo/preflight.sh tests
 	@$(CARGO) build --workspace --all-targets
 
 .PHONY: lint
@@ -42,7 +43,7 @@ test-local: build ## tests that need no cluster: pure ones, real PostgreSQL, rea
 	@$(CARGO) test --workspace --exclude paddock-e2e
 
 .PHONY: test-cluster
-test-cluster: build ## the end-to-end tests on a real cluster of their own
+test-cluster: ## the end-to-end tests on a real cluster of their own
 	@e2e/tests/run.sh
 
 .PHONY: soak
@@ -57,7 +58,7 @@ bench: ## figures, each beside its yardstick
 	@trap '$(BIN)/paddock-cluster down --name bench' EXIT; $(BIN)/paddock-bench
 
 .PHONY: generate
-generate: ## CRDs, chart templates, RBAC, references
+generate: ## CRDs, chart templates, RBAC, references, openapi.json
 	@$(CARGO) xtask generate
 
 .PHONY: deny

@@ -32,6 +32,12 @@ pub const REVISION: &str = "paddock.bet/revision";
 pub const TRACK: &str = "paddock.bet/track";
 /// Label: the DatabaseClaim that an object belongs to.
 pub const CLAIM: &str = "paddock.bet/claim";
+/// Label on claims: who asked for it first, [`ORIGIN_RELEASE`] or [`ORIGIN_HAND`]. Services of the one never get a login of the other's.
+pub const ORIGIN: &str = "paddock.bet/origin";
+/// Value of [`ORIGIN`]: components of the environment's Release.
+pub const ORIGIN_RELEASE: &str = "release";
+/// Value of [`ORIGIN`]: services that people of the tenant made by hand.
+pub const ORIGIN_HAND: &str = "hand";
 /// Label on pods that follow the market book.
 pub const MARKET_BOOK: &str = "paddock.bet/market-book";
 /// Label on namespaces and pods that may be reached by Gateway proxies (pods of a component with a route).

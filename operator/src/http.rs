@@ -1,6 +1,13 @@
 //! `/livez`, `/readyz`, `/metrics`, `/debug/state` and `PUT /debug/log-level`.
 
-use crate::{controllers::States, leader::Leadership, metrics::Metrics, readiness::Readiness, telemetry::Telemetry};
+use crate::{
+    controllers::{States, measure},
+    kube::Cache,
+    leader::Leadership,
+    metrics::Metrics,
+    readiness::Readiness,
+    telemetry::Telemetry,
+};
 use axum::{
     Json, Router,
     extract::{DefaultBodyLimit, State},
@@ -22,6 +29,8 @@ const FILTER_LIMIT: usize = 1024;
 pub struct App {
     /// Metrics.
     pub metrics: Arc<Metrics>,
+    /// What some of them are counted from.
+    pub cache: Cache,
     /// Gates.
     pub readiness: Readiness,
     /// Election.
@@ -52,6 +61,10 @@ async fn readyz(State(app): State<App>) -> Response {
 
 async fn metrics(State(app): State<App>) -> Response {
     app.metrics.leader.set(i64::from(app.leader.is_leader()));
+    // One process counts, or the sum over all would be too large.
+    if app.leader.is_leader() {
+        measure(&app.cache, &app.metrics);
+    }
     match app.metrics.render() {
         Ok(text) => ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response(),
         Err(error) => {
@@ -84,7 +97,6 @@ async fn log_level(State(app): State<App>, filter: String) -> Response {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kube::Cache;
     use axum::body::Body;
     use http::Request;
     use http_body_util::BodyExt as _;
@@ -103,6 +115,7 @@ mod tests {
         let leader = Leadership::new();
         let app = App {
             metrics: Arc::new(Metrics::new().unwrap()),
+            cache: Cache::new(),
             readiness: Readiness::new(Cache::new(), leader.clone()),
             leader: leader.clone(),
             states: States::default(),
@@ -121,6 +134,7 @@ mod tests {
         assert_eq!(call(&app, "PUT", "/debug/log-level", "a=b=c").await.0, StatusCode::BAD_REQUEST);
         assert_eq!(call(&app, "PUT", "/debug/log-level", &"x".repeat(2000)).await.0, StatusCode::PAYLOAD_TOO_LARGE);
         let app = App { leader: Leadership::alone(3), ..app };
-        assert!(call(&app, "GET", "/metrics", "").await.1.contains("paddock_leader 1"));
+        let (_, body) = call(&app, "GET", "/metrics", "").await;
+        assert!(body.contains("paddock_leader 1") && body.contains(r#"paddock_tenants{phase="settled"} 0"#), "{body}");
     }
 }

@@ -56,6 +56,7 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     let listener = listener.with_context(|| format!("cannot listen on {}: choose another --http", settings.http))?;
     let app = App {
         metrics: metrics.clone(),
+        cache: cache.clone(),
         readiness: readiness.clone(),
         leader: leader.clone(),
         states: states.clone(),

@@ -326,6 +326,11 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
     let ctx = context(config, &stop).await;
     let ns = "acme-rights";
     apply(&ctx, CONCERN, &objects::namespace(ns)).await.unwrap();
+    // The watch of an environment's Secrets begins before its rights count: no trouble, and tried again quickly.
+    let refused = || ctx.metrics.kube_requests.with_label_values(&["list", "403"]).get();
+    let before = refused();
+    ctx.cache.watch_secrets(ns);
+    eventually("the operator has no right to Secrets yet", async || refused() > before + 2).await;
     let binding = json!({
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
         "metadata": {"name": rbac::ENVIRONMENT_ROLE, "namespace": ns, "labels": {"app.kubernetes.io/managed-by": "paddock", "test": "framework"}},
@@ -333,8 +338,8 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
         "subjects": [{"kind": "ServiceAccount", "name": "paddock-operator", "namespace": "paddock-system"}],
     });
     apply(&ctx, CONCERN, &binding).await.unwrap();
-    ctx.cache.watch_secrets(ns);
     eventually("the operator may list Secrets of the environment", async || ctx.cache.secrets_ready(ns)).await;
+    assert_eq!(ctx.metrics.watch_errors.with_label_values(&["Secret"]).get(), 0);
     let wanted = objects::all(ns);
     let applied = apply_all(&ctx, &wanted).await.unwrap();
     seen(&ctx, &wanted, &applied).await;

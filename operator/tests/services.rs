@@ -21,7 +21,7 @@ use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::control_port::{ControlPorts, QUICK, SILENT};
+use support::control_port::{ControlPorts, LIAR, QUICK, SILENT};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
@@ -165,9 +165,13 @@ impl World {
 
     /// A pod that follows the market book and is not ready.
     async fn follower(&self, name: &str, ip: &str, process: &str) {
+        self.follower_in(NAMESPACE, name, ip, process).await;
+    }
+
+    async fn follower_in(&self, namespace: &str, name: &str, ip: &str, process: &str) {
         let pod = json!({
             "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": name, "namespace": NAMESPACE, "labels": {
+            "metadata": {"name": name, "namespace": namespace, "labels": {
                 "app.kubernetes.io/managed-by": "paddock", "paddock.bet/market-book": "true"
             }},
             "spec": {"schedulerName": "nobody", "containers": [{"name": name, "image": "r.example/p"}]}
@@ -177,8 +181,15 @@ impl World {
             "name": name, "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0, "containerID": process,
             "state": {"running": {}}
         }]}});
-        let pods = self.api(ChildKind::Pod);
+        let pods: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &ChildKind::Pod.api_resource());
         pods.patch_status(name, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+    }
+
+    /// When a namespace was made, in seconds.
+    async fn born(&self, name: &str) -> i64 {
+        let api: Api<DynamicObject> = Api::all_with(self.client.clone(), &ChildKind::Namespace.api_resource());
+        api.get(name).await.unwrap().metadata.creation_timestamp.unwrap().0.as_second()
     }
 
     /// Writes so far: applies that changed something, and statuses.
@@ -320,9 +331,15 @@ async fn services_roll_out_scale_suspend_and_rest() {
     world.settled("rates").await;
 
     claims_and_migrations(&world).await;
+    a_migration_that_cannot_start(&world).await;
     markets(&world).await;
     calls(&world).await;
+    made_by_hand(&world).await;
+    names_of_the_environment(&world).await;
+    an_outage_is_told(&world).await;
     books_are_pushed(&world).await;
+    a_namespace_made_again_goes_on_above(&world).await;
+    a_fault_is_told_once(&world).await;
 
     // Everything together rests.
     let before = quiet(&world).await;
@@ -349,17 +366,16 @@ async fn quiet(world: &World) -> u64 {
     tokio::time::timeout(PATIENCE, watch).await.expect("it comes to rest")
 }
 
-/// Components of a Release get tokens for those that they call; what a tenant makes by hand gets none.
-async fn calls(world: &World) {
-    let calls = json!({"calls": ["calculations", "account"]});
-    world.service("settlement", calls.clone()).await;
-    let status = world.until("settlement", "refused", |status| condition(status, "Stalled") == "True").await;
-    assert_eq!(reason(&status, "Ready"), "InvalidSpec");
-    assert!(status.to_string().contains("components of a Release"), "{status}");
-    let made = json!({
+/// Labels of what the Tenant makes for the environment's Release.
+fn of_release() -> Value {
+    json!({
         "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
-    });
-    world.labelled("settlement", made, calls).await;
+    })
+}
+
+/// Components of a Release get tokens for those that they call.
+async fn calls(world: &World) {
+    world.labelled("settlement", of_release(), json!({"calls": ["calculations", "account"]})).await;
     let status = world.settled("settlement").await;
     let name = format!("settlement-{}", status["revision"].as_str().unwrap());
     let deployment = world.api(ChildKind::Deployment).get(&name).await.unwrap();
@@ -372,6 +388,101 @@ async fn calls(world: &World) {
         .map(|source| source["serviceAccountToken"]["audience"].as_str().unwrap())
         .collect();
     assert_eq!(audiences, ["account", "calculations"]);
+}
+
+/// What somebody makes by hand in an environment gets no token, no route, no control port, no market book, no login of what the
+/// Release's components have, and no Secret of the environment by the name of a binding.
+async fn made_by_hand(world: &World) {
+    let control = json!([{"name": "http", "port": 8080}, {"name": "control", "port": 9091}]);
+    for (name, more, field) in [
+        ("caller", json!({"calls": ["account"]}), "spec.calls"),
+        ("door", json!({"route": {"path": "/"}}), "spec.route"),
+        ("drainer", json!({"ports": control}), "spec.ports"),
+        ("bookie", json!({"marketBook": true}), "spec.marketBook"),
+    ] {
+        world.service(name, more).await;
+        let status = world.until(name, "refused", |status| condition(status, "Stalled") == "True").await;
+        assert_eq!(reason(&status, "Ready"), "InvalidSpec");
+        assert!(status.to_string().contains(&format!("{field}: only components of a Release")), "{status}");
+    }
+
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let needs = |claim: &str| json!({"needs": [{"name": "db", "engine": "PostgreSQL", "claim": claim}]});
+    world.labelled("ledger", of_release(), needs("ledger-db")).await;
+    world.until("ledger", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    world.service("spy", needs("ledger-db")).await;
+    let status = world.until("spy", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert!(status.to_string().contains("claim ledger-db belongs to components of a Release"), "{status}");
+    let roles = claims.get("ledger-db").await.unwrap().spec.roles;
+    assert_eq!(roles.iter().map(|role| role.name.as_str()).collect::<Vec<_>>(), ["ledger"]);
+
+    // A binding that would be called like the Secret of the control ports.
+    world.service("control", needs("paddock")).await;
+    world.until("control", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    bound(&claims, "paddock").await;
+    let status = world
+        .until("control", "told", |status| status.to_string().contains("binding Secret paddock-control is not there"))
+        .await;
+    assert_eq!(reason(&status, "ClaimsBound"), "WaitingForClaims");
+
+    let deployments = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
+    for name in ["caller", "door", "drainer", "bookie", "ledger", "spy", "control"] {
+        let started = deployments.items.iter().any(|it| it.name_any().starts_with(&format!("{name}-")));
+        assert!(!started, "{name} runs");
+        world.server.kubectl(&["delete", "bsvc", name, "-n", NAMESPACE]).await.unwrap();
+    }
+}
+
+/// What serves is deleted and holds on: that nothing is ready is told although the reconcile cannot get on.
+async fn an_outage_is_told(world: &World) {
+    world.service("fragile", json!({})).await;
+    let status = world.settled("fragile").await;
+    let name = format!("fragile-{}", status["revision"].as_str().unwrap());
+    let deployments = world.api(ChildKind::Deployment);
+    let hold = |finalizers: Value| json!({"metadata": {"finalizers": finalizers}});
+    let params = PatchParams { field_manager: Some("someone".into()), ..PatchParams::default() };
+    deployments.patch(&name, &params, &Patch::Merge(&hold(json!(["test.example/hold"])))).await.unwrap();
+    world
+        .server
+        .kubectl(&["delete", "deployment", &name, "-n", NAMESPACE, "--cascade=foreground", "--wait=false"])
+        .await
+        .unwrap();
+    let status = world.until("fragile", "without pods", |status| status["summary"] == "0/2").await;
+    assert_eq!((condition(&status, "Available"), condition(&status, "Ready")), ("False".into(), "False".into()));
+    deployments.patch(&name, &params, &Patch::Merge(&hold(json!(null)))).await.unwrap();
+    world.settled("fragile").await;
+}
+
+/// Services whose names are those of instances of the environment's own objects leave these alone.
+async fn names_of_the_environment(world: &World) {
+    let mut labels = of_release();
+    labels["app.kubernetes.io/name"] = json!("environment.paddock.bet");
+    labels["app.kubernetes.io/instance"] = json!(NAMESPACE);
+    let issuer = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "data": {"issuer": "i"},
+        "metadata": {"name": "token-issuer", "namespace": NAMESPACE, "labels": labels}
+    });
+    world.server.apply(&issuer.to_string()).await.unwrap();
+    let uids = async || {
+        let all = world.api(ChildKind::ConfigMap);
+        [all.get("token-issuer").await.unwrap().uid(), all.get("market-book").await.unwrap().uid()]
+    };
+    let before = uids().await;
+    for name in [NAMESPACE, "market-book"] {
+        world.service(name, json!({})).await;
+        world.settled(name).await;
+    }
+    assert_eq!(uids().await, before);
+}
+
+/// What the DatabaseClaim controller says of a claim that it bound as it is.
+async fn bound(claims: &Api<DatabaseClaim>, name: &str) {
+    let generation = claims.get(name).await.unwrap().metadata.generation;
+    let bound = json!({"status": {"observedGeneration": generation, "conditions": [{
+        "type": "Bound", "status": "True", "reason": "Bound", "message": "", "observedGeneration": generation,
+        "lastTransitionTime": "2026-01-01T00:00:00Z"
+    }]}});
+    claims.patch_status(name, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
 }
 
 async fn claims_and_migrations(world: &World) {
@@ -401,18 +512,9 @@ async fn claims_and_migrations(world: &World) {
         [("bus", vec!["bus-account", "bus-gateway"]), ("account-db", vec!["account-db-account", "account-db-migrate"])]
     {
         for secret in secrets {
-            let object = json!({
-                "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
-                "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
-                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
-                }}
-            });
-            world.server.apply(&object.to_string()).await.unwrap();
+            binding(world, claim, secret).await;
         }
-        let bound = json!({"status": {"conditions": [{
-            "type": "Bound", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
-        }]}});
-        claims.patch_status(claim, &PatchParams::default(), &Patch::Merge(&bound)).await.unwrap();
+        bound(&claims, claim).await;
     }
     assert_eq!(claims.get("bus").await.unwrap().metadata.generation, bus.metadata.generation, "{before:?}");
     world.settled("gateway").await;
@@ -427,11 +529,119 @@ async fn claims_and_migrations(world: &World) {
     let ended = jobs.items[0].data["status"]["completionTime"].as_str().unwrap().to_owned();
     assert!(ended.parse::<k8s_openapi::jiff::Timestamp>().unwrap() <= started.0, "{ended} {started:?}");
 
+    // A claim that cannot be applied holds up the new revision; so does one that is not bound yet as it is wanted now.
+    let gateway = |version: &str, topics: Value| {
+        world.service(
+            "gateway",
+            json!({
+                "version": version, "config": {"VERSION": version},
+                "needs": [{"name": "bus", "engine": "Kafka", "claim": "bus", "topics": topics}]
+            }),
+        )
+    };
+    gateway("2.0", json!({"write": [{"name": "ledger", "partitions": 3}], "read": []})).await;
+    let status = world.until("gateway", "refused", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!(
+        (reason(&status, "Stalled"), reason(&status, "ClaimsBound")),
+        ("InvalidSpec".into(), "WaitingForClaims".into())
+    );
+    assert_eq!((condition(&status, "Ready"), &status["stableVersion"]), ("True".into(), &json!("1.0")));
+    gateway("3.0", json!({"write": [], "read": ["ledger", "offer"]})).await;
+    let status = world.until("gateway", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    assert!(status.to_string().contains("not bound yet as it is wanted now"), "{status}");
+    quiet(world).await;
+    let gateways = async || {
+        let all = world.api(ChildKind::Deployment).list(&ListParams::default()).await.unwrap();
+        all.items.iter().filter(|it| it.name_any().starts_with("gateway-")).count()
+    };
+    assert_eq!(gateways().await, 1, "no other revision has begun");
+    bound(&claims, "bus").await;
+    world.until("gateway", "on version 3", |status| status["stableVersion"] == "3.0").await;
+    world.settled("gateway").await;
+
+    // A need that is dropped: its login goes when the pods that had it have.
+    world.service("gateway", json!({"version": "4.0"})).await;
+    world.until("gateway", "on version 4", |status| status["stableVersion"] == "4.0").await;
+    let alone = async {
+        loop {
+            let roles = claims.get("bus").await.unwrap().spec.roles;
+            if roles.iter().map(|role| role.name.as_str()).eq(["account"]) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, alone).await.expect("the gateway has no role on the bus");
+    bound(&claims, "bus").await;
+
     // The record outlives the Job: it is not run again.
     world.server.kubectl(&["delete", "job", &name, "-n", NAMESPACE, "--wait=true"]).await.unwrap();
     quiet(world).await;
     assert_eq!(world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items.len(), 0);
     world.settled("account").await;
+}
+
+/// A migration whose pod cannot start is told of, and recovers by itself when what keeps it is mended, also after its time.
+async fn a_migration_that_cannot_start(world: &World) {
+    let late = json!({
+        "needs": [{"name": "db", "engine": "PostgreSQL"}], "resources": {"requests": {"cpu": "3000", "memory": "64Mi"}},
+        "migrations": {"need": "db", "expand": {"command": ["/paddock-late", "migrate"], "timeout": "20s"}},
+    });
+    world.service("late", late).await;
+    world.until("late", "waiting", |status| reason(status, "Reconciling") == "WaitingForClaims").await;
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    for secret in ["late-db-late", "late-db-migrate"] {
+        binding(world, "late-db", secret).await;
+    }
+    bound(&claims, "late-db").await;
+    let status = world.until("late", "unscheduled", |status| reason(status, "Reconciling") == "Unschedulable").await;
+    assert!(status.to_string().contains("migration Job late-migrate-"), "{status}");
+    let jobs = async || -> Vec<DynamicObject> {
+        let all = world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items;
+        all.into_iter().filter(|job| job.name_any().starts_with("late-migrate-")).collect()
+    };
+    let first = jobs().await[0].uid();
+    let pods = world.api(ChildKind::Pod);
+    let of_job = ListParams::default().labels("app.kubernetes.io/instance=late-migrate");
+    let pod = pods.list(&of_job).await.unwrap().items[0].name_any();
+    let pulling = json!({"status": {"containerStatuses": [{
+        "name": "migrate", "image": "r.example/p", "imageID": "", "ready": false, "restartCount": 0,
+        "state": {"waiting": {"reason": "ErrImagePull", "message": "no such host"}}
+    }]}});
+    pods.patch_status(&pod, &PatchParams::default(), &Patch::Merge(&pulling)).await.unwrap();
+    world.until("late", "without image", |status| reason(status, "Reconciling") == "ImagePullFailed").await;
+    world.until("late", "given up", |status| reason(status, "Stalled") == "MigrationFailed").await;
+    let again = async {
+        while jobs().await.first().is_none_or(|job| job.uid() == first) {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("the Job is made again");
+    let status = world.until("late", "stalled", |status| condition(status, "Stalled") == "True").await;
+    assert_eq!(condition(&status, "Ready"), "False");
+
+    // A larger node comes.
+    let nodes: Api<k8s_openapi::api::core::v1::Node> = Api::all(world.client.clone());
+    let node = nodes.list(&ListParams::default()).await.unwrap().items[0].name_any();
+    let room = json!({"status": {"allocatable": {"cpu": "9000"}, "capacity": {"cpu": "9000"}}});
+    nodes.patch_status(&node, &PatchParams::default(), &Patch::Merge(&room)).await.unwrap();
+    let status = world.settled("late").await;
+    assert_eq!(
+        (condition(&status, "MigrationsApplied"), condition(&status, "Stalled")),
+        ("True".into(), String::new())
+    );
+    world.server.kubectl(&["delete", "bsvc", "late", "-n", NAMESPACE]).await.unwrap();
+}
+
+/// The Secret that the DatabaseClaim controller makes for a role.
+async fn binding(world: &World, claim: &str, secret: &str) {
+    let object = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"type": "x"},
+        "metadata": {"name": secret, "namespace": NAMESPACE, "labels": {
+            "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": claim
+        }}
+    });
+    world.server.apply(&object.to_string()).await.unwrap();
 }
 
 async fn markets(world: &World) {
@@ -440,7 +650,8 @@ async fn markets(world: &World) {
         serde_json::from_str::<Value>(object.data["data"]["book.json"].as_str()?).ok()
     };
     let empty = book().await.expect("an environment without Markets has an empty book");
-    assert_eq!((empty["rules"].as_array().map(Vec::len), &empty["generation"]), (Some(0), &json!(1)));
+    let first = world.born(NAMESPACE).await + 1;
+    assert_eq!((empty["rules"].as_array().map(Vec::len), &empty["generation"]), (Some(0), &json!(first)));
     let market = |name: &str, more: Value| {
         let mut spec = json!({
             "sport": "soccer", "marketType": "match-result",
@@ -452,7 +663,7 @@ async fn markets(world: &World) {
     };
     world.server.apply(&market("results", json!({}))).await.unwrap();
     let status = world.market("results", |status| condition(status, "Ready") == "True").await;
-    assert_eq!(status["book"], json!({"generation": 2, "acknowledged": 2}));
+    assert_eq!(status["book"], json!({"generation": first + 1, "acknowledged": first + 1}));
     world
         .server
         .apply(&market(
@@ -463,7 +674,7 @@ async fn markets(world: &World) {
         .unwrap();
     let status = world.market("strange", |status| condition(status, "Accepted") == "False").await;
     assert_eq!(reason(&status, "Accepted"), "Overlap");
-    assert_eq!(book().await.unwrap()["generation"], json!(2), "a refused rule changes no book");
+    assert_eq!(book().await.unwrap()["generation"], json!(first + 1), "a refused rule changes no book");
     let began = std::time::Instant::now();
     world.server.apply(&market("results", json!({"state": "Suspended"}))).await.unwrap();
     world
@@ -549,7 +760,122 @@ async fn books_are_pushed(world: &World) {
     world.control.hold(json!({"generation": generation + 3, "rules": ["others"]}));
     world.follower("quick", QUICK, "containerd://3").await;
     poll("our rules are in force", &|| world.control.book()["rules"][0]["state"] == "Suspended").await;
-    let status = world.market("results", everywhere).await;
-    assert!(status["book"]["generation"].as_u64() > Some(generation + 3), "{status}");
-    world.server.kubectl(&["delete", "pod", "quick", "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+    let above = |status: &Value| everywhere(status) && status["book"]["generation"].as_u64() > Some(generation + 3);
+    let status = world.market("results", above).await;
+
+    // One that claims books which nobody published leads the environment nowhere: it is waited for, and told again less and less often.
+    let generation = status["book"]["generation"].as_u64().unwrap();
+    for (claim, process) in [(0, "containerd://4"), (u64::MAX, "containerd://5")] {
+        world.control.claim(claim);
+        let before = world.control.claimed();
+        world.follower("liar", LIAR, process).await;
+        poll("the pod claims", &|| world.control.claimed() > before + 4).await;
+        let status = world.market("results", |status| status.to_string().contains("liar: it claims market book")).await;
+        assert_eq!(status["book"]["generation"].as_u64(), Some(generation + 2), "{claim}: {status}");
+    }
+    for pod in ["quick", "liar"] {
+        world.server.kubectl(&["delete", "pod", pod, "-n", NAMESPACE, "--grace-period=0", "--force"]).await.unwrap();
+    }
+    world.market("results", everywhere).await;
+}
+
+/// A namespace that is made again has a higher book than it had, although all that knew its number has gone: databases of its services
+/// refuse lower ones. Pods are told although no Tenant's pass has begun the watch of its Secrets.
+async fn a_namespace_made_again_goes_on_above(world: &World) {
+    let name = "acme-dev";
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "dev"
+    });
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}});
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "stringData": {"token": "t"},
+        "metadata": {"name": "paddock-control", "namespace": name, "labels": labels}
+    });
+    let resource = ChildKind::ConfigMap.api_resource();
+    let api: Api<DynamicObject> = Api::namespaced_with(world.client.clone(), name, &resource);
+    let mut numbers = Vec::new();
+    for process in ["containerd://1", "containerd://2"] {
+        world.server.apply(&namespace.to_string()).await.unwrap();
+        let poll = async {
+            loop {
+                if let Some(object) = api.get_opt("market-book").await.unwrap() {
+                    return object.annotations()["paddock.bet/book-generation"].parse::<u64>().unwrap();
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let number = tokio::time::timeout(PATIENCE, poll).await.expect("an empty book");
+        world.control.hold(Value::Null);
+        world.server.apply(&secret.to_string()).await.unwrap();
+        world.follower_in(name, "quick", QUICK, process).await;
+        let told = async {
+            while world.control.book()["generation"] != json!(number) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, told).await.expect("its pod is told");
+        numbers.push(number);
+        world.server.kubectl(&["delete", "namespace", name, "--wait=true", "--timeout=60s"]).await.unwrap();
+    }
+    assert!(numbers[1] > numbers[0], "{numbers:?}");
+}
+
+/// A book that cannot be published is a condition and one event on the Market, and stands in `/debug/state`.
+async fn a_fault_is_told_once(world: &World) {
+    let name = "acme-qa";
+    let namespace = |labels: Value| {
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}).to_string()
+    };
+    world.server.apply(&namespace(json!({}))).await.unwrap();
+    let foreign =
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "market-book", "namespace": name}});
+    world.server.apply(&foreign.to_string()).await.unwrap();
+    let market = json!({
+        "apiVersion": "paddock.bet/v1alpha1", "kind": "Market", "metadata": {"name": "results", "namespace": name},
+        "spec": {
+            "sport": "soccer", "marketType": "match-result",
+            "margin": {"method": "Power", "overround": {"preMatch": "0.05", "live": "0.07"}},
+            "limits": [{
+                "currency": "EUR", "minStake": "0.10", "maxStake": "500.00", "maxPayout": "10000.00", "liability": "50000.00"
+            }]
+        }
+    });
+    world.server.apply(&market.to_string()).await.unwrap();
+    let api: Api<Market> = Api::namespaced(world.client.clone(), name);
+    let becomes = async |wanted: &str| {
+        let poll = async {
+            while reason(&json!(api.get("results").await.unwrap().status), "Ready") != wanted {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, poll).await.unwrap_or_else(|_| panic!("never {wanted}"));
+    };
+    becomes("NotAnEnvironment").await;
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "qa"
+    });
+    world.server.apply(&namespace(labels)).await.unwrap();
+    becomes("NotOurs").await;
+    let faults = || {
+        let states = world.ctx.states.snapshot();
+        states.get("market").map_or(0, |state| state.last_faults.iter().filter(|fault| fault.object == name).count())
+    };
+    let again = async {
+        while faults() < 3 {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, again).await.expect("it is tried again");
+    let events = world.server.kubectl(&["get", "events.events.k8s.io", "-n", name, "-o", "json"]).await.unwrap();
+    let events: Value = serde_json::from_str(&events).unwrap();
+    let told: Vec<&Value> = events["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["regarding"]["kind"] == "Market" && event["series"].is_null())
+        .map(|event| &event["reason"])
+        .collect();
+    assert_eq!(told.len(), 2, "{events:#}");
+    assert!(told.contains(&&json!("NotAnEnvironment")) && told.contains(&&json!("NotOurs")), "{told:?}");
+    world.server.kubectl(&["delete", "namespace", name, "--wait=false"]).await.unwrap();
 }

@@ -337,6 +337,36 @@ async fn tenants_get_environments_and_give_them_back() {
 
     token_issuer_is_published_and_followed(&world).await;
 
+    // What a service that is no more had of a claim is taken back; the claim and the parts of others stay.
+    let claims = world.api(ChildKind::DatabaseClaim, "acme-prod");
+    for party in ["rates", "gone"] {
+        let part = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim",
+            "metadata": {"name": "shared", "namespace": "acme-prod", "labels": {
+                "app.kubernetes.io/managed-by": "paddock", "paddock.bet/claim": "shared"
+            }},
+            "spec": {"engine": "PostgreSQL", "className": "pg", "roles": [{"name": party, "access": "ReadWrite"}]}
+        });
+        let params = PatchParams::apply(&format!("paddock/needs-{party}"));
+        claims.patch("shared", &params, &Patch::Apply(&part)).await.unwrap();
+    }
+    let roles = async || -> Vec<String> {
+        let claim = claims.get("shared").await.unwrap();
+        let all = claim.data["spec"]["roles"].as_array().cloned().unwrap_or_default();
+        all.iter().map(|role| role["name"].as_str().unwrap().to_owned()).collect()
+    };
+    world
+        .eventually("withdrawn", async || {
+            // The controller may write the same status at this moment.
+            let _ = Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "acme").unwrap(), world.ctx.clone()).await;
+            roles().await == ["rates"]
+        })
+        .await;
+    let version = async || claims.get("shared").await.unwrap().metadata.resource_version;
+    let withdrawn = version().await;
+    let _ = Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "acme").unwrap(), world.ctx.clone()).await;
+    assert_eq!(version().await, withdrawn, "once");
+
     // Drift is repaired: an egress rule and a Secret's key that somebody added, a policy that somebody deleted.
     let token =
         world.api(ChildKind::Secret, "acme-prod").get("paddock-control").await.unwrap().data["data"]["token"].clone();
@@ -382,6 +412,12 @@ async fn tenants_get_environments_and_give_them_back() {
     world
         .tenant("acme", json!([prod(json!({"domains": [{"host": "acme.example", "tls": {"secretName": "own"}}]}))]))
         .await;
+    let certificates = async || -> Vec<String> {
+        let all = world.names(ChildKind::Secret, "acme-prod").await;
+        all.into_iter().filter(|name| name.starts_with("tls-")).collect()
+    };
+    world.eventually("no certificate for a host that was given up", async || certificates().await.is_empty()).await;
+    assert!(world.names(ChildKind::Secret, "acme-prod").await.contains(&"paddock-control".to_owned()));
     world.until("zenith", "given the host", |s| condition(s, "DomainsReady").1 != "DomainTaken").await;
 
     // A Release in use waits; one that an environment left goes.
@@ -394,6 +430,18 @@ async fn tenants_get_environments_and_give_them_back() {
             conditions.iter().any(|c| c.reason == "InUse" && c.message.contains("zenith/prod"))
         })
         .await;
+    // Until then it runs, and changes of its environments come through.
+    world
+        .tenant(
+            "zenith",
+            json!([{
+                "name": "prod", "class": "Production", "release": "r1", "domains": [{"host": "bet.acme.example"}],
+                "services": [{"name": "rates", "replicas": {"min": 3, "max": 3}}]
+            }]),
+        )
+        .await;
+    let services: Api<BettingService> = Api::namespaced(world.client.clone(), "zenith-prod");
+    world.eventually("another size", async || services.get("rates").await.unwrap().spec.spec.replicas.min == 3).await;
     world.release("r2", "2.0").await;
     world
         .tenant("acme", json!([prod(json!({"release": "r2", "services": [{"name": "rates", "enabled": false}]}))]))

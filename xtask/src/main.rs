@@ -18,7 +18,7 @@ struct Generated {
 #[derive(clap::Parser)]
 #[command(about = "Paddock's own tasks")]
 enum Task {
-    /// Writes CRDs, chart templates, RBAC and references.
+    /// Writes CRDs, chart templates, RBAC, references and the description of the public API.
     Generate {
         /// Writes nothing; fails if a file differs from what would be written.
         #[arg(long)]
@@ -35,7 +35,14 @@ fn generated() -> Result<Vec<Generated>> {
     let mut files = crds::generate()?;
     files.extend(rbac::generate()?);
     files.push(reference::generate()?);
+    files.push(openapi()?);
     Ok(files)
+}
+
+/// The description of the public API, as the gateway serves it.
+fn openapi() -> Result<Generated> {
+    let content = paddock_gateway::api::openapi().to_pretty_json()? + "\n";
+    Ok(Generated { path: "platform/services/gateway/openapi.json".into(), content })
 }
 
 fn stale(root: &Path) -> Result<Vec<PathBuf>> {

@@ -24,7 +24,7 @@ pub struct ComponentSpec {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::command")]
     pub args: Vec<String>,
-    /// Ports of the container; the Service serves the same numbers. `http`, `internal`, `metrics` and `control` have the meaning of the service contract.
+    /// Ports of the container; the Service serves the same numbers. `http`, `internal`, `metrics` and `control` have the meaning of the service contract; `control` is for components of a Release only.
     #[serde(default)]
     #[schemars(length(max = 8))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
@@ -46,7 +46,8 @@ pub struct ComponentSpec {
     /// Command that prepares the database before the first pod of a revision starts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub migrations: Option<Migrations>,
-    /// Follows the compiled market book: pods are Ready only with it, and the operator pushes changes to the control port.
+    /// Follows the compiled market book: pods are Ready only with it, and the operator pushes changes to the control port. Only for
+    /// components of a Release.
     #[serde(default)]
     pub market_book: bool,
     /// Resources of a pod.
@@ -67,7 +68,7 @@ pub struct ComponentSpec {
     /// How a new revision takes over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub strategy: Option<Strategy>,
-    /// Route through the Gateway, for front doors only.
+    /// Route through the Gateway, for front doors only. Only for components of a Release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route: Option<Route>,
 }

@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
     namespaced,
     status = "DatabaseClaimStatus",
     derive = "PartialEq",
-    doc = "A DatabaseClaim is a database or a set of topics on a shared server, with logins and binding Secrets for services.",
+    doc = "A DatabaseClaim is a database or a set of topics on a shared server, with logins and binding Secrets for services. An environment has at most 12.",
     validation = Rule::new("size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([a-z0-9-]*[a-z0-9])?$')").message("a DatabaseClaim's name has at most 40 lower-case letters, digits and dashes and starts with a letter"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),

@@ -140,7 +140,7 @@ pub struct LoginLimits {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "schema::duration")]
     pub idle_in_transaction: Option<String>,
-    /// Connections of one login. Default 40.
+    /// Connections of one login. Default 40. All logins of a claim together have at most four times as many, which more than four share.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 10000))]
     pub connections_per_role: Option<i32>,

@@ -23,6 +23,7 @@ pub enum Access {
 #[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.engine == 'PostgreSQL' ? (!has(self.topics) && !has(self.published)) : (self.engine == 'Kafka' ? !has(self.access) : true)").message("access belongs to PostgreSQL, topics and published to Kafka"))]
+#[x_kube(validation = Rule::new("!has(self.access) || self.access != 'Migrate'").message("access Migrate is for migration Jobs: use ReadWrite or ReadOnly"))]
 pub struct Need {
     /// Name; the binding is at /bindings/<name>.
     #[schemars(length(min = 1, max = 20), regex(pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$"))]

@@ -35,7 +35,7 @@ use crate::{
     forward::client_of,
     machine, paths,
     pki::Pki,
-    process::{ProcessRecord, boot_id},
+    process::temporary_folder,
     progress::Progress,
     tools::{self, Set},
 };
@@ -86,7 +86,6 @@ impl Builder {
             sets.push(Set::Kwok);
         }
         tools::ensure(&sets, Progress::visible()).await?;
-        remove_folders_of_dead_tests();
         let mut attempts = 1;
         loop {
             // Ports are found free and taken a moment later; another test can come in between.
@@ -98,10 +97,7 @@ impl Builder {
     }
 
     async fn attempt(self) -> Result<Apiserver> {
-        let folder = tempfile::Builder::new()
-            .prefix(&format!("{FOLDER_PREFIX}{}-", std::process::id()))
-            .tempdir()
-            .doing(|| "create a folder for the apiserver".into())?;
+        let folder = temporary_folder(&std::env::temp_dir(), FOLDER_PREFIX)?;
         let [etcd_port, peer_port, port] = free_ports()?;
         let root = folder.path().to_owned();
         let pki = root.join("pki");
@@ -330,17 +326,4 @@ fn free_ports() -> Result<[u16; 3]> {
     let port = |held: &TcpListener| held.local_addr().map(|address| address.port()).doing(|| "find a free port".into());
     let [a, b, c] = &held;
     Ok([port(a)?, port(b)?, port(c)?])
-}
-
-/// A killed test cannot remove its folder: the next one does.
-fn remove_folders_of_dead_tests() {
-    let Some(boot) = boot_id() else { return };
-    for entry in fs::read_dir(std::env::temp_dir()).into_iter().flatten().flatten() {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let owner = name.strip_prefix(FOLDER_PREFIX).and_then(|rest| rest.split('-').next()?.parse().ok());
-        let dead = |pid| ProcessRecord::of(pid).is_none_or(|record| record.boot != boot);
-        if owner.is_some_and(dead) {
-            let _ = fs::remove_dir_all(entry.path());
-        }
-    }
 }

@@ -91,6 +91,11 @@ impl Cgroups {
         self.roots.iter().any(|root| self.own(root).exists())
     }
 
+    /// Whether any cluster of this machine has groups.
+    pub(crate) fn of_any_cluster(&self) -> bool {
+        self.roots.iter().any(|root| root.join("paddock").exists())
+    }
+
     /// Kills everything in the groups, until nothing is there.
     pub(crate) async fn kill_all(&self) -> Result<()> {
         let start = Instant::now();

@@ -13,6 +13,7 @@ use crate::{
     mounts, network,
     paths::Paths,
     process::{ProcessRecord, Records},
+    tunables,
 };
 
 /// Removes everything that belongs to a cluster: processes, mounts, namespace, control groups, files.
@@ -34,6 +35,7 @@ pub(crate) async fn clean(paths: &Paths) -> Result<()> {
     mounts::unmount_below(paths.root())?;
     network::remove(paths).await?;
     cgroups.remove().await?;
+    tunables::restore(&cgroups).await?;
     if paths.root().exists() {
         fs::remove_dir_all(paths.root()).doing(|| format!("remove {}", paths.root().display()))?;
     }

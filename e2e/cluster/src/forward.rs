@@ -15,7 +15,10 @@ use kube::{
     api::ListParams,
     config::{KubeConfigOptions, Kubeconfig},
 };
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::resource::{Resource, getrlimit, setrlimit},
+};
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpSocket, TcpStream},
@@ -34,8 +37,10 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long the address of the Gateway's Service is believed.
 const ADDRESS_AGE: Duration = Duration::from_secs(5);
-/// Connections at a time, per port: below the limit of open files of one process, which each uses two of.
-const CONNECTIONS: usize = 8000;
+/// Open files that are no forwarded connection: listeners, log, namespace, the client's own.
+const OTHER_FILES: u64 = 100;
+/// Connections at a time to the apiserver; what visitors of the Gateway hold open cannot take them.
+const APISERVER_CONNECTIONS: u64 = 1000;
 
 /// Where connections to a port go.
 #[derive(Debug, Clone, Copy)]
@@ -55,22 +60,37 @@ pub async fn run(paths: &Paths) -> Result<()> {
         client: Mutex::new(None),
         address: Mutex::new(None),
     });
+    let [apiserver, gateway] = slots(raise_file_limit()?).map(|slots| Arc::new(Semaphore::new(slots)));
     let ports = [
-        (record.ports.apiserver, Target::Apiserver),
-        (record.ports.http, Target::Gateway(80)),
-        (record.ports.https, Target::Gateway(443)),
+        (record.ports.apiserver, Target::Apiserver, &apiserver),
+        (record.ports.http, Target::Gateway(80), &gateway),
+        (record.ports.https, Target::Gateway(443), &gateway),
     ];
     let mut serving = Vec::new();
-    for (port, target) in ports {
+    for (port, target, slots) in ports {
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let listener = TcpListener::bind(address).await.doing(|| format!("listen on {address}"))?;
-        serving.push(serve(Arc::clone(&forwarder), listener, target));
+        serving.push(serve(Arc::clone(&forwarder), Arc::clone(slots), listener, target));
     }
     try_join_all(serving).await.map(drop)
 }
 
-async fn serve(forwarder: Arc<Forwarder>, listener: TcpListener, target: Target) -> Result<()> {
-    let slots = Arc::new(Semaphore::new(CONNECTIONS));
+/// Raises the limit of open files as far as this process may; answers it.
+fn raise_file_limit() -> Result<u64> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).doing(|| "read the limit of open files".into())?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).doing(|| "raise the limit of open files".into())?;
+    Ok(hard)
+}
+
+/// How many connections at a time go to the apiserver, and to the Gateway: each has two of the files that one process may open.
+fn slots(files: u64) -> [usize; 2] {
+    let connections = files.saturating_sub(OTHER_FILES) / 2;
+    let apiserver = APISERVER_CONNECTIONS.min(connections / 2);
+    [apiserver, connections - apiserver]
+        .map(|slots| usize::try_from(slots).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS))
+}
+
+async fn serve(forwarder: Arc<Forwarder>, slots: Arc<Semaphore>, listener: TcpListener, target: Target) -> Result<()> {
     loop {
         let slot = Arc::clone(&slots).acquire_owned().await.map_err(|_| Error::State("forwarder stopped".into()))?;
         let mut outer = match listener.accept().await {
@@ -215,5 +235,22 @@ impl Sockets {
         let gone = || Error::State("the namespace thread ended".into());
         self.requests.try_send(answer).map_err(|_| Error::State("too many connections at once".into()))?;
         socket.await.map_err(|_| gone())?.doing(|| "make a socket".into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_connections_together_stay_below_the_limit_of_open_files() {
+        for files in [1024, 20_000, 1 << 20] {
+            let [apiserver, gateway] = slots(files);
+            assert!(apiserver > 0 && gateway >= apiserver, "{files}");
+            assert!(2 * (apiserver + gateway) as u64 + OTHER_FILES <= files, "{files}");
+        }
+        assert_eq!(slots(20_000), [1000, 8950]);
+        // "Unlimited".
+        assert_eq!(slots(u64::MAX)[0], 1000);
     }
 }

@@ -19,6 +19,7 @@ mod error;
 pub mod forward;
 mod gateway;
 pub mod image;
+mod kernel;
 mod machine;
 mod mounts;
 mod network;
@@ -28,6 +29,7 @@ mod process;
 mod progress;
 pub mod provision;
 pub mod tools;
+mod tunables;
 
 use std::path::PathBuf;
 

@@ -11,6 +11,7 @@ use nix::unistd::Uid;
 use crate::{
     command::Run,
     error::{Error, Result},
+    kernel,
     progress::Progress,
 };
 
@@ -18,16 +19,21 @@ use crate::{
 enum Shown {
     Command(&'static str),
     File(&'static str),
+    /// A module of the Python in PATH.
+    Python(&'static str),
+    /// A command that only kernels with modules need: those call it by themselves, too.
+    OfModules(&'static str),
 }
 
 /// The Debian packages that the cluster needs, and what shows that they are there.
-const PACKAGES: [(&str, Shown); 13] = [
+const PACKAGES: [(&str, Shown); 15] = [
     ("runc", Shown::Command("runc")),
     ("containernetworking-plugins", Shown::File("/usr/lib/cni/bridge")),
     ("nftables", Shown::Command("nft")),
     ("conntrack", Shown::Command("conntrack")),
     ("iproute2", Shown::Command("ip")),
     ("procps", Shown::Command("sysctl")),
+    ("kmod", Shown::OfModules("modprobe")),
     ("util-linux", Shown::Command("nsenter")),
     ("socat", Shown::Command("socat")),
     ("ethtool", Shown::Command("ethtool")),
@@ -35,13 +41,14 @@ const PACKAGES: [(&str, Shown); 13] = [
     ("ca-certificates", Shown::File("/etc/ssl/certs/ca-certificates.crt")),
     ("gcc", Shown::Command("gcc")),
     ("maven", Shown::Command("mvn")),
+    ("python3-pip", Shown::Python("pip")),
 ];
 
 /// A program that a person installs, and how.
 const TOOLCHAINS: [(&str, &str); 3] = [
     ("go", "install Go 1.26 or newer and put its bin folder into PATH"),
     ("jlink", "install a JDK 17: `apt-get install openjdk-17-jdk-headless`"),
-    ("python3", "install Python 3 with pip: `apt-get install python3 python3-pip`"),
+    ("python3", "`apt-get install python3`"),
 ];
 
 /// Refuses machines on which a cluster cannot run, with what to do about it.
@@ -53,14 +60,20 @@ pub(crate) fn check() -> Result<()> {
             env::consts::ARCH
         )));
     }
-    if !Uid::effective().is_root() {
-        return Err(Error::Machine(
-            "the local cluster needs root (network namespace, containers): run it with `sudo -E`, \
-             or use your own cluster with CLUSTER=current"
-                .into(),
-        ));
-    }
+    check_root()?;
     check_toolchains()
+}
+
+/// Refuses anybody but root. sudo's own PATH and HOME lead to other programs and clusters than the person's.
+pub(crate) fn check_root() -> Result<()> {
+    if Uid::effective().is_root() {
+        return Ok(());
+    }
+    Err(Error::Machine(
+        "the local cluster needs root (network namespace, containers): run `sudo env \"PATH=$PATH\" \"HOME=$HOME\" …`, \
+         or use your own cluster with CLUSTER=current"
+            .into(),
+    ))
 }
 
 /// Refuses machines without the toolchains.
@@ -113,6 +126,14 @@ fn is_there(shown: &Shown) -> bool {
     match shown {
         Shown::Command(name) => find(name).is_some(),
         Shown::File(path) => Path::new(path).exists(),
+        Shown::Python(module) => {
+            // Debian's package helps Debian's Python only; another one says itself what it lacks.
+            find("python3")
+                .and_then(|python| python.canonicalize().ok())
+                .is_some_and(|python| !python.starts_with("/usr/bin"))
+                || Path::new("/usr/lib/python3/dist-packages").join(module).exists()
+        }
+        Shown::OfModules(name) => !kernel::takes_modules() || find(name).is_some(),
     }
 }
 

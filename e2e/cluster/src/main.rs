@@ -117,15 +117,21 @@ async fn run(action: Action) -> Result<()> {
     match action {
         Action::Up { cluster, databases } => up(&cluster.name, databases, progress).await,
         Action::Down(cluster) => down(&cluster.name, progress).await,
-        Action::Status => status(),
+        Action::Status => only_local("status").and_then(|()| status()),
         Action::Load { cluster, archives } => {
             let archives: Vec<_> = archives.iter().map(|file| Archive::open(file)).collect::<Result<_>>()?;
             print_images(&existing(&cluster.name).await?.load(&archives).await?)
         }
         Action::Kubectl { cluster, args } => replace_by(&cluster.name, Set::Kubernetes, "kubectl", &args),
         Action::Helm { cluster, args } => replace_by(&cluster.name, Set::Etcd, "helm", &args),
-        Action::Logs { cluster, component } => logs(&cluster.name, component.as_deref()),
-        Action::Env(cluster) => print(&environment(&Cluster::open(&cluster.name)?)),
+        Action::Logs { cluster, component } => {
+            only_local("logs")?;
+            logs(&cluster.name, component.as_deref())
+        }
+        Action::Env(cluster) => {
+            only_local("env")?;
+            print(&environment(&Cluster::open(&cluster.name)?)?)
+        }
         Action::Tools => tools::ensure(&Set::ALL, progress).await,
         Action::Image(ImageAction::Build { what, load }) => {
             let mut images = Vec::new();
@@ -149,7 +155,7 @@ async fn up(name: &str, databases: bool, progress: Progress) -> Result<()> {
         access.addon_databases().await?;
     }
     match access {
-        Access::Local(cluster) => print(&environment(&cluster)),
+        Access::Local(cluster) => print(&environment(&cluster)?),
         Access::Own(_) => Ok(()),
     }
 }
@@ -194,10 +200,27 @@ fn status() -> Result<()> {
     Ok(())
 }
 
-/// Becomes kubectl or Helm, so that terminals, signals and exit codes are theirs.
+/// Refuses what one's own cluster does not have here: processes, logs, ports.
+fn only_local(command: &str) -> Result<()> {
+    if paddock_cluster::wants_current()? {
+        return Err(Error::Input(format!(
+            "CLUSTER=current: `{command}` is about the local cluster alone; unset CLUSTER for it, and ask your own with kubectl"
+        )));
+    }
+    Ok(())
+}
+
+/// Becomes kubectl or Helm, so that terminals, signals and exit codes are theirs. One's own cluster is asked by one's own.
 fn replace_by(name: &str, set: Set, program: &str, args: &[String]) -> Result<()> {
-    let cluster = Cluster::open(name)?;
-    let error = Command::new(tools::program(set, program)?).env("KUBECONFIG", cluster.kubeconfig()).args(args).exec();
+    let mut command = if paddock_cluster::wants_current()? {
+        Command::new(program)
+    } else {
+        let cluster = Cluster::open(name)?;
+        let mut command = Command::new(tools::program(set, program)?);
+        command.env("KUBECONFIG", cluster.kubeconfig());
+        command
+    };
+    let error = command.args(args).exec();
     Err(Error::State(format!("start {program}: {error}")))
 }
 
@@ -213,18 +236,32 @@ fn logs(name: &str, component: Option<&str>) -> Result<()> {
     Err(Error::State(format!("start tail: {error}")))
 }
 
-fn environment(cluster: &Cluster) -> String {
+fn environment(cluster: &Cluster) -> Result<String> {
     let ports = cluster.ports();
-    format!(
-        "export KUBECONFIG={}\nexport PADDOCK_CLUSTER={}\nexport PADDOCK_GATEWAY_HTTPS_PORT={}\n\
-         export PADDOCK_GATEWAY_HTTP_PORT={}\nexport PADDOCK_CA_FILE={}\nexport PADDOCK_NETNS={}\n",
-        cluster.kubeconfig().display(),
-        cluster.name(),
-        ports.https,
-        ports.http,
-        cluster.ca_file().display(),
-        cluster.network_namespace().display(),
-    )
+    let mut text = String::new();
+    for (name, value) in [
+        ("KUBECONFIG", cluster.kubeconfig().display().to_string()),
+        ("PADDOCK_CLUSTER", cluster.name().to_owned()),
+        ("PADDOCK_GATEWAY_HTTPS_PORT", ports.https.to_string()),
+        ("PADDOCK_GATEWAY_HTTP_PORT", ports.http.to_string()),
+        ("PADDOCK_CA_FILE", cluster.ca_file().display().to_string()),
+        ("PADDOCK_NETNS", cluster.network_namespace().display().to_string()),
+    ] {
+        text += &format!("export {name}={}\n", quoted(&value));
+    }
+    // kubectl and Helm of the cluster's version, unless they are in it already.
+    for (set, program) in [(Set::Kubernetes, "kubectl"), (Set::Etcd, "helm")] {
+        if let Some(folder) = tools::program(set, program)?.parent() {
+            let folder = quoted(&folder.display().to_string());
+            text += &format!("case \":$PATH:\" in *:{folder}:*) ;; *) export PATH={folder}:\"$PATH\" ;; esac\n");
+        }
+    }
+    Ok(text)
+}
+
+/// A word of the shell.
+fn quoted(value: &str) -> String {
+    format!("'{}'", value.replace('\'', r"'\''"))
 }
 
 fn print_images(images: &[Archive]) -> Result<()> {
@@ -239,4 +276,18 @@ fn print(text: &str) -> Result<()> {
         .lock()
         .write_all(text.as_bytes())
         .map_err(|source| Error::Io { action: "write the output".into(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_word_is_the_same_word_for_the_shell() {
+        for value in ["/root/.kube", "/home/a b/$HOME", "it's; echo no"] {
+            let script = format!("printf %s {}", quoted(value));
+            let output = Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), value);
+        }
+    }
 }

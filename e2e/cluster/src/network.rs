@@ -5,6 +5,7 @@ use std::{fs, time::Duration};
 use crate::{
     command::Run,
     error::{Error, Result},
+    kernel,
     paths::Paths,
 };
 
@@ -35,9 +36,9 @@ pub(crate) async fn create(paths: &Paths) -> Result<()> {
         inside(paths, "ip").args(args).output().await?;
     }
     inside(paths, "sysctl").args(["-qw", "net.ipv4.ip_forward=1"]).output().await?;
-    // The bridge module's switch is absent where the module filters by itself.
-    let _ = inside(paths, "sysctl").args(["-qw", "net.bridge.bridge-nf-call-iptables=1"]).output().await;
-    Ok(())
+    // An answer from pod to pod over the bridge must pass the rules that turned a Service's address into the pod's.
+    let bridged = inside(paths, "sysctl").args(["-qw", "net.bridge.bridge-nf-call-iptables=1"]).output().await;
+    bridged.map(drop).map_err(|error| kernel::lacking("br_netfilter", &error.to_string()))
 }
 
 /// A program run inside the namespace. Not `ip netns exec`: it remounts /sys and hides the control groups.

@@ -80,6 +80,26 @@ pub(crate) fn boot_id() -> Option<String> {
     Some(fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }
 
+/// Removes the folders `<prefix><pid>-…` of processes that were killed before they could.
+pub(crate) fn remove_folders_of_the_dead(folder: &Path, prefix: &str) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let owner: Option<i32> = name.strip_prefix(prefix).and_then(|rest| rest.split('-').next()?.parse().ok());
+        if owner.is_some_and(|pid| ProcessRecord::of(pid).is_none()) {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+/// A folder of this process's own, removed when dropped, or by the next process that makes one here.
+pub(crate) fn temporary_folder(folder: &Path, prefix: &str) -> Result<tempfile::TempDir> {
+    remove_folders_of_the_dead(folder, prefix);
+    tempfile::Builder::new()
+        .prefix(&format!("{prefix}{}-", std::process::id()))
+        .tempdir_in(folder)
+        .doing(|| format!("create a folder in {}", folder.display()))
+}
+
 /// The recorded processes of a cluster, by component name.
 #[derive(Debug, Clone)]
 pub(crate) struct Records {
@@ -158,6 +178,22 @@ mod tests {
         }
         assert!(!record.alive());
         child.wait().unwrap();
+    }
+
+    #[test]
+    fn folders_of_the_dead_are_removed_and_those_of_the_living_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut child = Command::new("true").spawn().unwrap();
+        let dead = folder.path().join(format!(".work-{}-x", child.id()));
+        child.wait().unwrap();
+        let others = [".work-x".into(), format!("work-{}-x", child.id())].map(|name: String| folder.path().join(name));
+        for path in others.iter().chain([&dead]) {
+            fs::create_dir(path).unwrap();
+        }
+        let one = temporary_folder(folder.path(), ".work-").unwrap();
+        let other = temporary_folder(folder.path(), ".work-").unwrap();
+        assert!(!dead.exists());
+        assert!(one.path().exists() && other.path().exists() && others.iter().all(|path| path.exists()));
     }
 
     #[test]

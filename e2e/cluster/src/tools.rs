@@ -13,6 +13,7 @@ use crate::{
     command::Run,
     error::{Doing as _, Error, Result},
     paths,
+    process::temporary_folder,
     progress::Progress,
 };
 
@@ -221,10 +222,7 @@ pub(crate) async fn lock(file: PathBuf, what: &str, progress: Progress) -> Resul
 async fn make(set: Set) -> Result<()> {
     let target = set.folder()?;
     let parent = paths::cache()?.join("tools");
-    let work = tempfile::Builder::new()
-        .prefix(&format!(".{}-", set.name()))
-        .tempdir_in(&parent)
-        .doing(|| format!("create a folder in {}", parent.display()))?;
+    let work = temporary_folder(&parent, &format!(".{}-", set.name()))?;
     let made = work.path().join("made");
     let built = made.join("bin");
     fs::create_dir_all(&built).doing(|| format!("create {}", built.display()))?;
@@ -248,7 +246,13 @@ async fn make(set: Set) -> Result<()> {
 }
 
 fn go(folder: &Path) -> Run {
-    Run::new("go").dir(folder).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly").deadline(BUILD_DEADLINE)
+    // It ends with this process, even a killed one: its folder is removed by the next.
+    Run::new("setpriv")
+        .args(["--pdeathsig", "KILL", "go"])
+        .dir(folder)
+        .env("CGO_ENABLED", "0")
+        .env("GOFLAGS", "-mod=readonly")
+        .deadline(BUILD_DEADLINE)
 }
 
 async fn build_go(folder: &Path, built: &Path, stamp: &str) -> Result<()> {

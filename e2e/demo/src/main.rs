@@ -2,9 +2,9 @@
 #![allow(clippy::print_stdout, reason = "this program talks to the person who runs it")]
 
 use anyhow::{Context as _, Result};
-use paddock_cluster::{Access, Progress};
+use paddock_cluster::{Access, DEFAULT_NAME, Progress};
 use paddock_demo::bettor::{self, Bettor, Brand, receive};
-use paddock_demo::{Installation, play};
+use paddock_demo::{Installation, OPERATOR_NAMESPACE, play};
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -140,6 +140,8 @@ async fn prices_and_bet_stop(brand: &Brand, bettor: &Bettor, found: &play::Found
             {
                 let answer = play::bet(bettor, "0.50", &found.selection).await?;
                 if let Some(code) = play::code(&answer) {
+                    // Suspended, or over by the time the bet arrives; anything else is no bet stop.
+                    anyhow::ensure!(matches!(code.as_str(), "market-suspended" | "market-closed"), "{answer}");
                     say("feed's bet stop", format!("a bet is refused ({code})"));
                     return Ok(());
                 }
@@ -173,20 +175,32 @@ fn farewell(installation: &Installation, bettor: Option<&Bettor>, start: Instant
         println!("  log in       {email} / {password}");
     }
     println!("  CA file      {}", cluster.ca_file()?.display());
-    if let Access::Local(local) = cluster {
-        println!("  KUBECONFIG   {}", local.kubeconfig().display());
-        println!("  logs         {}", local.logs().display());
-        println!("Try:");
-        println!("  eval \"$(target/debug/paddock-cluster env --name {})\"", local.name());
-    } else {
-        println!("Try:");
-    }
+    let tool = paddock_cluster::sibling("paddock-cluster").unwrap_or_else(|| "paddock-cluster".into());
+    let tool = tool.display();
+    let end = match cluster {
+        Access::Local(local) => {
+            println!("  KUBECONFIG   {}", local.kubeconfig().display());
+            println!("  logs         {}", local.logs().display());
+            println!("Try:");
+            println!("  eval \"$({tool} env --name {})\"", local.name());
+            if local.name() == DEFAULT_NAME {
+                "make demo-down".into()
+            } else {
+                format!("{tool} down --name {}", local.name())
+            }
+        }
+        Access::Own(_) => {
+            println!("Try:");
+            // The operator ends its tenants, so it goes last.
+            format!("kubectl delete tenants --all && helm uninstall -n {OPERATOR_NAMESPACE} paddock-operator")
+        }
+    };
     println!("  kubectl get tenants,bsvc,mkt,dbc -A");
     println!("  kubectl describe tenant acme");
     println!("  kubectl explain market.spec.margin");
     println!(
         "  kubectl -n acme-prod patch mkt soccer-match-result --type merge -p '{{\"spec\":{{\"state\":\"Suspended\"}}}}'"
     );
-    println!("  make demo-down");
+    println!("  {end}");
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The controllers, and what they share: context, outcome and the wrapper that drives every reconcile.
 
+mod phases;
 mod queue;
 mod run;
 
@@ -12,6 +13,7 @@ pub mod tenant;
 
 pub use crate::database::postgres::Terms;
 pub use crate::fault::{Category, Fault};
+pub use phases::measure;
 pub use run::{States, run};
 
 use crate::{

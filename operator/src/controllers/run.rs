@@ -137,7 +137,13 @@ async fn sleep_until(due: Option<Instant>) {
     }
 }
 
-fn publish<K: std::hash::Hash + Eq + Clone>(ctx: &Ctx, controller: &'static str, queue: &Queue<K>, active: usize) {
+/// Shows how far a controller is.
+pub(super) fn publish<K: std::hash::Hash + Eq + Clone>(
+    ctx: &Ctx,
+    controller: &'static str,
+    queue: &Queue<K>,
+    active: usize,
+) {
     let queued = queue.depth(Instant::now());
     let in_backoff = queue.in_backoff();
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
@@ -178,22 +184,26 @@ fn settle<K: Kind>(
         Ended::Badly(fault) if fault.category.is_quiet() => queue.raced(key, now, rand::random()),
         Ended::Badly(fault) => {
             let wait = queue.failed(key, now, rand::random());
-            let object = key.to_string();
-            tracing::warn!(controller = K::CONTROLLER, %object, category = %fault.category, ?wait, error = fault.chain(), "reconcile failed");
-            ctx.metrics.reconcile_errors.with_label_values(&[K::CONTROLLER, fault.category.as_str()]).inc();
-            ctx.states.update(K::CONTROLLER, |state| {
-                state.last_faults.push_front(LastFault {
-                    at: jiff::Timestamp::now(),
-                    object: name_of(key),
-                    category: fault.category.as_str(),
-                    message: fault.message.clone(),
-                });
-                state.last_faults.truncate(FAULTS_KEPT);
-            });
+            note(ctx, K::CONTROLLER, name_of(key), &fault, wait);
             told.insert(key.clone(), (fault.category, fault.message));
         }
     }
     ctx.metrics.reconciles.with_label_values(&[K::CONTROLLER, outcome]).inc();
+}
+
+/// Shows a fault to those who run the operator.
+pub(super) fn note(ctx: &Ctx, controller: &'static str, object: String, fault: &Fault, wait: Duration) {
+    tracing::warn!(controller, object, category = %fault.category, ?wait, error = fault.chain(), "reconcile failed");
+    ctx.metrics.reconcile_errors.with_label_values(&[controller, fault.category.as_str()]).inc();
+    ctx.states.update(controller, |state| {
+        state.last_faults.push_front(LastFault {
+            at: jiff::Timestamp::now(),
+            object,
+            category: fault.category.as_str(),
+            message: fault.message.clone(),
+        });
+        state.last_faults.truncate(FAULTS_KEPT);
+    });
 }
 
 fn name_of<K: Kind>(key: &ObjectRef<K>) -> String {
@@ -246,7 +256,7 @@ async fn attempt<K: Kind>(ctx: Arc<Ctx>, key: ObjectRef<K>, before: Option<Told>
 }
 
 /// Runs a future and turns its panic into a fault.
-async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => {

@@ -92,7 +92,7 @@ impl Cache {
             TypedStore::of::<k8s_openapi::api::core::v1::ConfigMap>(),
         ]);
         let children = ChildKind::watched().map(|kind| (kind, Arc::default())).collect();
-        Self {
+        let cache = Self {
             inner: Arc::new(Inner {
                 typed,
                 children,
@@ -101,7 +101,22 @@ impl Cache {
                 troubles: Mutex::default(),
                 watching: RwLock::default(),
             }),
-        }
+        };
+        cache.follow_namespaces();
+        cache
+    }
+
+    /// With the namespace of an environment go the rights to its Secrets: their watch would ask in vain for ever.
+    fn follow_namespaces(&self) {
+        let inner = Arc::downgrade(&self.inner);
+        let Some(namespaces) = self.child_store(ChildKind::Namespace) else { return };
+        namespaces.listen(move |change| {
+            let Some(inner) = inner.upgrade() else { return false };
+            if let (Some(old), None) = (&change.old, &change.new) {
+                Self { inner }.forget_secrets(&old.name_any());
+            }
+            true
+        });
     }
 
     fn typed_store<K: Typed>(&self) -> Option<Arc<Store<K>>> {
@@ -115,6 +130,16 @@ impl Cache {
     /// A custom resource of ours.
     pub fn get<K: Typed>(&self, namespace: Option<&str>, name: &str) -> Option<Arc<K>> {
         self.typed_store::<K>()?.get(namespace, name)
+    }
+
+    /// Whether a custom resource of ours exists that cannot be decoded: it is not gone, whatever [`Cache::get`] says.
+    pub fn is_unreadable<K: Typed>(&self, namespace: Option<&str>, name: &str) -> bool {
+        self.typed_store::<K>().is_some_and(|store| store.is_unreadable(namespace, name))
+    }
+
+    /// Names of the custom resources of a kind that exist and cannot be decoded.
+    pub fn unreadables<K: Typed>(&self) -> Vec<String> {
+        self.typed_store::<K>().map(|store| store.unreadables()).unwrap_or_default()
     }
 
     /// All custom resources of a kind, in order of namespace and name.
@@ -168,6 +193,22 @@ impl Cache {
     pub fn observe<K: Typed>(&self, object: K) {
         if let Some(store) = self.typed_store::<K>() {
             store.apply(Event::Apply(object));
+        }
+    }
+
+    /// Takes an event of a custom resource's watch into the cache.
+    #[cfg(test)]
+    pub(crate) fn watched<K: Typed>(&self, event: Event<K>) {
+        if let Some(store) = self.typed_store::<K>() {
+            store.apply(event);
+        }
+    }
+
+    /// Takes a custom resource that cannot be decoded into the cache as its watch would.
+    #[cfg(test)]
+    pub(crate) fn observe_unreadable<K: Typed>(&self, meta: &ObjectMeta) {
+        if let Some(store) = self.typed_store::<K>() {
+            store.skip(meta, false);
         }
     }
 
@@ -257,6 +298,21 @@ mod tests {
             "metadata": {"name": "book", "namespace": "acme-prod", "uid": "1", "resourceVersion": version, "labels": labels},
         }))
         .unwrap()
+    }
+
+    #[test]
+    fn secrets_go_with_their_namespace() {
+        let cache = Cache::new();
+        let namespace: DynamicObject = serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme-prod", "uid": "1", "resourceVersion": "1"},
+        }))
+        .unwrap();
+        cache.observe_child(ChildKind::Namespace, namespace.clone());
+        let (_, stop, _) = cache.add_secret_store("acme-prod");
+        let (_, other, _) = cache.add_secret_store("acme-dev");
+        cache.child_store(ChildKind::Namespace).unwrap().apply(Event::Delete(namespace));
+        assert_eq!((stop.is_cancelled(), other.is_cancelled()), (true, false));
+        assert!(cache.secret_store("acme-prod").is_none());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use kube::{Resource, core::ObjectMeta, runtime::watcher::Event};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ops::Bound,
     sync::{Arc, Mutex, PoisonError, RwLock},
 };
@@ -50,11 +50,19 @@ impl Ready {
 
 type Listener<T> = Box<dyn Fn(&Change<T>) -> bool + Send + Sync>;
 
+/// A listing that is under way.
+struct Staged<T> {
+    objects: BTreeMap<Key, Arc<T>>,
+    unreadable: BTreeSet<Key>,
+}
+
 /// Objects of one kind.
 pub struct Store<T> {
     objects: RwLock<BTreeMap<Key, Arc<T>>>,
+    /// Objects that exist and cannot be decoded as they are now. What they were before, where that is known, stays in `objects`.
+    unreadable: RwLock<BTreeSet<Key>>,
     /// Objects of a listing that is under way.
-    staged: Mutex<Option<BTreeMap<Key, Arc<T>>>>,
+    staged: Mutex<Option<Staged<T>>>,
     listeners: RwLock<Vec<Listener<T>>>,
     /// Whether the objects are all there.
     pub ready: Ready,
@@ -64,6 +72,7 @@ impl<T: Resource> Default for Store<T> {
     fn default() -> Self {
         Self {
             objects: RwLock::default(),
+            unreadable: RwLock::default(),
             staged: Mutex::default(),
             listeners: RwLock::default(),
             ready: Ready::default(),
@@ -91,6 +100,24 @@ impl<T: Resource> Store<T> {
         }
     }
 
+    /// Whether an object exists of which nobody can read what it says now.
+    pub fn is_unreadable(&self, namespace: Option<&str>, name: &str) -> bool {
+        self.unreadable().contains(&(namespace.unwrap_or_default().to_owned(), name.to_owned()))
+    }
+
+    /// Names of the objects that nobody can read, in order of namespace and name.
+    pub fn unreadables(&self) -> Vec<String> {
+        self.unreadable().iter().map(|(_, name)| name.clone()).collect()
+    }
+
+    /// Takes an object of which only the metadata can be read, of a listing that is under way or by itself.
+    pub fn skip(&self, meta: &ObjectMeta, listed: bool) {
+        match self.staged().as_mut().filter(|_| listed) {
+            Some(staged) => _ = staged.unreadable.insert(key(meta)),
+            None => _ = self.unreadable().insert(key(meta)),
+        }
+    }
+
     /// Adds a listener; it is dropped once it answers `false`.
     pub fn listen(&self, listener: impl Fn(&Change<T>) -> bool + Send + Sync + 'static) {
         self.listeners.write().unwrap_or_else(PoisonError::into_inner).push(Box::new(listener));
@@ -99,14 +126,17 @@ impl<T: Resource> Store<T> {
     /// Takes one event of the watch.
     pub fn apply(&self, event: Event<T>) {
         match event {
-            Event::Init => *self.staged() = Some(BTreeMap::new()),
+            Event::Init => {
+                *self.staged() = Some(Staged { objects: BTreeMap::new(), unreadable: BTreeSet::new() });
+            }
             Event::InitApply(object) => {
                 if let Some(staged) = self.staged().as_mut() {
-                    staged.insert(key(object.meta()), Arc::new(object));
+                    staged.objects.insert(key(object.meta()), Arc::new(object));
                 }
             }
             Event::InitDone => {
-                if let Some(staged) = self.staged().take() {
+                let staged = self.staged().take();
+                if let Some(staged) = staged {
                     self.replace(staged);
                 }
                 self.ready.set();
@@ -121,6 +151,7 @@ impl<T: Resource> Store<T> {
         let old = {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
             let key = key(meta);
+            self.unreadable().remove(&key);
             // The end of an earlier object of that name says nothing about the one that a write of ours made since.
             let later = objects.get(&key).is_some_and(|known| {
                 known.meta().uid != meta.uid
@@ -149,6 +180,7 @@ impl<T: Resource> Store<T> {
                 None if !new_too => return,
                 _ => {}
             }
+            self.unreadable().remove(&key);
             let new = Arc::new(object);
             objects.insert(key, new.clone());
             Change { old, new: Some(new) }
@@ -156,12 +188,17 @@ impl<T: Resource> Store<T> {
         self.notify(&[change]);
     }
 
-    fn replace(&self, staged: BTreeMap<Key, Arc<T>>) {
+    fn replace(&self, staged: Staged<T>) {
         let mut changes = Vec::new();
         {
             let mut objects = self.objects.write().unwrap_or_else(PoisonError::into_inner);
             let mut before = std::mem::take(&mut *objects);
-            for (key, new) in staged {
+            // What cannot be read any more has not gone: what it said last is the best that is known.
+            for key in &staged.unreadable {
+                objects.extend(before.remove_entry(key));
+            }
+            *self.unreadable() = staged.unreadable;
+            for (key, new) in staged.objects {
                 match before.remove(&key) {
                     Some(old) if !is_newer(new.as_ref(), old.as_ref()) => {
                         objects.insert(key, old);
@@ -195,8 +232,12 @@ impl<T: Resource> Store<T> {
         }
     }
 
-    fn staged(&self) -> std::sync::MutexGuard<'_, Option<BTreeMap<Key, Arc<T>>>> {
+    fn staged(&self) -> std::sync::MutexGuard<'_, Option<Staged<T>>> {
         self.staged.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn unreadable(&self) -> std::sync::RwLockWriteGuard<'_, BTreeSet<Key>> {
+        self.unreadable.write().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -296,6 +337,30 @@ mod tests {
         ended.metadata.uid = Some("another".into());
         store.apply(Event::Delete(ended));
         assert_eq!(store.list(None).len(), 0);
+    }
+
+    #[test]
+    fn what_cannot_be_read_any_more_has_not_gone() {
+        let store = Store::default();
+        let seen = recorded(&store);
+        store.apply(Event::Apply(object("a", 1)));
+        store.skip(&object("a", 2).metadata, false);
+        let known = |name| (store.get(Some("acme-prod"), name).is_some(), store.is_unreadable(Some("acme-prod"), name));
+        assert_eq!(known("a"), (true, true), "as it was, and it is known that it is so no more");
+        store.apply(Event::Init);
+        store.skip(&object("a", 2).metadata, true);
+        store.skip(&object("b", 3).metadata, true);
+        assert_eq!(known("b"), (false, false));
+        store.apply(Event::InitDone);
+        assert_eq!((known("a"), known("b")), ((true, true), (false, true)));
+        assert_eq!(*seen.lock().unwrap(), ["+a"]);
+        store.apply(Event::Apply(object("a", 4)));
+        store.forget(&object("b", 5).metadata);
+        assert_eq!((known("a"), known("b")), ((true, false), (false, false)));
+        for event in [Event::Init, Event::InitDone] {
+            store.apply(event);
+        }
+        assert_eq!(known("a"), (false, false));
     }
 
     #[test]

@@ -196,10 +196,12 @@ async fn bind_claims(client: Client) {
             });
             secrets.patch(&secret, &PatchParams::apply("claims").force(), &Patch::Apply(object)).await.unwrap();
         }
-        let bound = claim.status.iter().flat_map(|status| &status.conditions).any(|it| it.type_ == "Bound");
-        if !bound {
-            let status = json!({"status": {"conditions": [{
-                "type": "Bound", "status": "True", "reason": "Bound", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"
+        let mut conditions = claim.status.iter().flat_map(|status| &status.conditions);
+        let generation = claim.metadata.generation;
+        if !conditions.any(|it| it.type_ == "Bound" && it.observed_generation == generation) {
+            let status = json!({"status": {"observedGeneration": generation, "conditions": [{
+                "type": "Bound", "status": "True", "reason": "Bound", "message": "", "observedGeneration": generation,
+                "lastTransitionTime": "2026-01-01T00:00:00Z"
             }]}});
             let api: Api<DatabaseClaim> = Api::namespaced(client.clone(), &namespace);
             api.patch_status(&name, &PatchParams::default(), &Patch::Merge(status)).await.unwrap();

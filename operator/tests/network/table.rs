@@ -66,15 +66,16 @@ pub fn table() -> BTreeSet<Connection> {
     let operator = named(&["operator"]);
 
     for (environment, [postgresql, kafka]) in BRANDS {
-        let services = within(environment, &["rates", "calculations", "settlement", "account", "gateway", "own"]);
+        let components = within(environment, &["rates", "calculations", "settlement", "account", "gateway"]);
+        let services = [components.clone(), within(environment, &["own"])].concat();
         let jobs = within(environment, &["rates migration", "calculations migration", "account migration"]);
         let pods = [services.clone(), jobs.clone()].concat();
         // Gateway proxies → routed services: http
         row(&named(&["Gateway proxy"]), &within(environment, &["gateway"]), &[HTTP]);
         // pods of an environment → pods of the same environment: http
         row(&pods, &services, &[HTTP]);
-        // operator → services: control
-        row(&operator, &services, &[CONTROL]);
+        // operator → services of the Release: control
+        row(&operator, &components, &[CONTROL]);
         // Prometheus → everything ours: metrics
         row(&named(&["Prometheus"]), &services, &[METRICS]);
         // all → cluster DNS
@@ -90,11 +91,12 @@ pub fn table() -> BTreeSet<Connection> {
         }
     }
     for (environment, kafka) in PLATFORM {
-        let services = within(environment, &["feed", "own"]);
+        let components = within(environment, &["feed"]);
+        let services = [components.clone(), within(environment, &["own"])].concat();
         // pods of an environment → pods of the same environment: http
         row(&services, &services, &[HTTP]);
-        // operator → services: control
-        row(&operator, &services, &[CONTROL]);
+        // operator → services of the Release: control
+        row(&operator, &components, &[CONTROL]);
         // Prometheus → everything ours: metrics
         row(&named(&["Prometheus"]), &services, &[METRICS]);
         // all → cluster DNS

@@ -99,6 +99,7 @@ impl World {
                 .into_iter()
                 .map(|it| (it.name_any(), Arc::new(it)))
                 .collect(),
+            ..References::default()
         };
         for file in ["20-platform.yaml", "21-acme.yaml", "22-zenith.yaml"] {
             let mut tenant = example::<Tenant>(file).remove(0);
@@ -237,15 +238,13 @@ impl World {
     }
 }
 
-/// A component that a brand's owners run themselves, with every port that policies know by name.
+/// A component that a brand's owners run themselves, with every port that it may have of those that policies know by name.
 fn own_service(namespace: &str) -> BettingService {
     let object = json!({
         "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService", "metadata": {"name": "own", "namespace": namespace},
         "spec": {
             "component": "own", "version": "1", "image": format!("r.example/own@sha256:{}", "0".repeat(64)),
-            "ports": [
-                {"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}, {"name": "control", "port": 9091},
-            ],
+            "ports": [{"name": "http", "port": 8080}, {"name": "metrics", "port": 9090}],
         }
     });
     serde_json::from_value(object).unwrap()

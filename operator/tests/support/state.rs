@@ -12,6 +12,9 @@ use serde_json::{Map, Value, json};
 use std::collections::BTreeMap;
 use strum::IntoEnumIterator as _;
 
+/// Most market books of a namespace in a life.
+const BOOKS: i64 = 9;
+
 /// Every object of a Tenant by kind, namespace and name; names and hashes that depend on the Tenant's name are replaced.
 pub type State = BTreeMap<String, Value>;
 
@@ -53,6 +56,10 @@ impl Observer {
     pub fn state(&self, tenant: &str) -> State {
         let mut state = Map::new();
         let mut replaced = Vec::new();
+        let namespaces = self.of("Namespace", tenant);
+        // Market books are numbered from the second in which their namespace was made.
+        let born: BTreeMap<String, i64> =
+            namespaces.iter().filter_map(|it| Some((it.name_any(), it.creation_timestamp()?.0.as_second()))).collect();
         for (kind, _) in &self.0 {
             for object in self.of(kind, tenant) {
                 let name = object.name_any();
@@ -67,7 +74,15 @@ impl Observer {
                 }
                 let status = matches!(kind.as_str(), "Tenant" | "Release" | "BettingService" | "Market");
                 let key = format!("{kind} {}/{name}", object.namespace().unwrap_or_default());
-                state.insert(key, essence(&object, status));
+                let mut essence = essence(&object, status);
+                if let Some(born) = object.namespace().and_then(|it| born.get(&it).copied()) {
+                    let mut text = essence.to_string();
+                    for number in 1..=BOOKS {
+                        text = text.replace(&(born + number).to_string(), &number.to_string());
+                    }
+                    essence = serde_json::from_str(&text).unwrap();
+                }
+                state.insert(key, essence);
             }
         }
         replaced.push((tenant.to_owned(), "TENANT".to_owned()));

@@ -12,7 +12,7 @@ pub use record::Ports;
 use crate::{
     clean::{anything_left, clean},
     error::{Error, Result},
-    machine,
+    kernel, machine,
     paths::{self, Paths},
     process::Records,
     progress::Progress,
@@ -68,6 +68,7 @@ impl Cluster {
         let (paths, progress) = (Paths::new(name)?, options.progress);
         machine::check()?;
         machine::install_packages(progress).await?;
+        kernel::load_modules().await?;
         tools::ensure(&NEEDED, progress).await?;
         let _lock = tools::lock(paths.lock_file()?, name, progress).await?;
 
@@ -102,6 +103,7 @@ impl Cluster {
     /// Takes a cluster away, in whatever state it is. Says whether there was anything.
     pub async fn down(name: &str, progress: Progress) -> Result<bool> {
         let paths = Paths::new(name)?;
+        machine::check_root()?;
         if !anything_left(&paths)? {
             return Ok(false);
         }

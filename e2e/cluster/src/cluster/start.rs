@@ -22,6 +22,7 @@ use crate::{
     pki::Pki,
     process::{Records, boot_id},
     tools::{self, Set},
+    tunables,
 };
 
 const BASE: &str = include_str!("../../manifests/base.yaml");
@@ -47,6 +48,7 @@ impl Cluster {
         }
         let cgroups = Cgroups::of(paths.name())?;
         cgroups.create()?;
+        tunables::remember().await?;
         for (name, content) in config::files(paths, &cgroups.kubelet_root())? {
             paths::write(&paths.file(name), content)?;
         }

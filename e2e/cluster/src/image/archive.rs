@@ -62,9 +62,9 @@ impl Archive {
         format!("{name}@{}", self.digest)
     }
 
-    /// Reads the names out of an archive that this module wrote.
+    /// Reads the names out of an archive that this module or another tool wrote.
     pub fn open(file: &Path) -> Result<Self> {
-        let invalid = || Error::Input(format!("{} is no OCI archive of `paddock-cluster image build`", file.display()));
+        let invalid = || Error::Input(format!("{} is no OCI archive of one image", file.display()));
         let archive = fs::File::open(file).doing(|| format!("open {}", file.display()))?;
         let mut archive = tar::Archive::new(archive);
         for entry in archive.entries().map_err(|_| invalid())? {
@@ -73,18 +73,32 @@ impl Archive {
                 let mut text = String::new();
                 entry.read_to_string(&mut text).map_err(|_| invalid())?;
                 let index: serde_json::Value = serde_json::from_str(&text).map_err(|_| invalid())?;
-                let at = |pointer: &str| {
-                    index.pointer(pointer).and_then(serde_json::Value::as_str).map(str::to_owned).ok_or_else(invalid)
-                };
+                let digest = index.pointer("/manifests/0/digest").and_then(serde_json::Value::as_str);
                 return Ok(Self {
                     file: file.into(),
-                    reference: at("/manifests/0/annotations/io.containerd.image.name")?,
-                    digest: at("/manifests/0/digest")?,
+                    reference: reference(&index).ok_or_else(|| {
+                        Error::Input(format!(
+                            "{} does not say the image's full name: write it with one, as `docker buildx build --output \
+                             type=oci,name=HOST/NAME:TAG` and `skopeo copy … oci-archive:FILE:HOST/NAME:TAG` do",
+                            file.display()
+                        ))
+                    })?,
+                    digest: digest.ok_or_else(invalid)?.to_owned(),
                 });
             }
         }
         Err(invalid())
     }
+}
+
+/// The full name of an index's image: containerd's own annotation, or that of OCI, which may also be a tag alone.
+fn reference(index: &serde_json::Value) -> Option<String> {
+    let names = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+    let named = |name: &str| index.pointer("/manifests/0/annotations")?.get(name)?.as_str();
+    let full = |name: &&str| {
+        name.contains('/') && name.rsplit('/').next().is_some_and(|last| last.contains(':')) && !name.contains('@')
+    };
+    names.into_iter().filter_map(named).find(full).map(str::to_owned)
 }
 
 /// A layer as a file, with its digest.
@@ -271,6 +285,19 @@ mod tests {
         let ((_a, tagged), (_b, plain)) = (image("x", Some("1")), image("x", None));
         assert_eq!(tagged.digest, plain.digest);
         assert_eq!(Archive::open(&tagged.file).unwrap(), tagged);
+    }
+
+    #[test]
+    fn the_name_is_found_where_another_tool_writes_it() {
+        let named = |annotations: serde_json::Value| reference(&json!({"manifests": [{"annotations": annotations}]}));
+        let (containerd, oci) = ("io.containerd.image.name", "org.opencontainers.image.ref.name");
+        let full = "registry.example/paddock/app:1";
+        assert_eq!(named(json!({containerd: full, oci: "1"})).as_deref(), Some(full));
+        assert_eq!(named(json!({oci: full})).as_deref(), Some(full));
+        for short in ["1", "app:1", "registry.example:5000/app", "registry.example/app@sha256:1"] {
+            assert_eq!(named(json!({oci: short})), None, "{short}");
+        }
+        assert_eq!(reference(&json!({"manifests": [{}]})), None);
     }
 
     #[test]

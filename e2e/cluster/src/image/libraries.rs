@@ -7,6 +7,41 @@ use std::{
 
 use crate::error::{Doing as _, Error, Result};
 
+/// Shared libraries of the base image of `Dockerfile`, `distroless/cc-debian12`, without their versions.
+const BASE_LIBRARIES: [&str; 11] = [
+    "ld-linux-x86-64",
+    "libc",
+    "libcrypto",
+    "libdl",
+    "libgcc_s",
+    "libm",
+    "libpthread",
+    "libresolv",
+    "librt",
+    "libssl",
+    "libstdc++",
+];
+
+/// Refuses a program of ours that would not start in the base image of `Dockerfile`: both ways of building make the same image.
+pub(super) fn check_base(program: &Path) -> Result<()> {
+    let libraries = libraries_of(program)?;
+    beyond_base(&libraries).map_or(Ok(()), |library| {
+        Err(Error::Input(format!(
+            "{} needs {}, which the base image of Dockerfile does not have: link it statically",
+            program.display(),
+            library.display()
+        )))
+    })
+}
+
+fn beyond_base(libraries: &[PathBuf]) -> Option<&PathBuf> {
+    let name = |library: &Path| {
+        let file = library.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        file.split_once(".so").map_or_else(|| file.clone(), |(name, _)| name.to_owned())
+    };
+    libraries.iter().find(|library| !BASE_LIBRARIES.contains(&name(library).as_str()))
+}
+
 /// The libraries that `ldd` names; none for a static program.
 pub fn libraries_of(program: &Path) -> Result<Vec<PathBuf>> {
     libraries_with(program, &[])
@@ -64,6 +99,14 @@ mod tests {
             ["/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libgcc_s.so.1", "/lib64/ld-linux-x86-64.so.2"];
         assert_eq!(parse(output).unwrap(), expected.map(PathBuf::from));
         assert_eq!(parse("\tstatically linked\n").unwrap(), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn a_library_that_the_base_image_lacks_is_found() {
+        let libraries = |names: &[&str]| names.iter().map(|name| Path::new("/lib").join(name)).collect::<Vec<_>>();
+        let common = libraries(&["libc.so.6", "libm.so.6", "libstdc++.so.6", "libgcc_s.so.1", "ld-linux-x86-64.so.2"]);
+        assert_eq!(beyond_base(&common), None);
+        assert_eq!(beyond_base(&libraries(&["libc.so.6", "libz.so.1"])), Some(&PathBuf::from("/lib/libz.so.1")));
     }
 
     #[test]

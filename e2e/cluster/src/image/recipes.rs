@@ -13,13 +13,14 @@ use sha2::{Digest as _, Sha256};
 use super::{
     Archive, ImageConfig, Layer, LayerFile,
     archive::{recall, remember, write},
-    libraries::libraries_with,
+    libraries::{check_base, libraries_with},
 };
 use crate::{
     command::Run,
     error::{Doing as _, Error, Result},
     machine::find,
     paths,
+    process::temporary_folder,
     progress::Progress,
     tools::{self, Set},
 };
@@ -75,10 +76,16 @@ pub async fn build(recipe: Recipe) -> Result<Archive> {
         Recipe::EnvoyGateway => envoy_gateway().await,
         Recipe::Postgresql => postgresql().await,
         Recipe::Kafka => kafka().await,
-        Recipe::Operator => program("operator", &target("paddock-operator")?, "/paddock-operator", Vec::new()).await,
+        Recipe::Operator => {
+            let binary = target("paddock-operator")?;
+            check_base(&binary)?;
+            program("operator", &binary, "/paddock-operator", Vec::new()).await
+        }
         Recipe::Platform => {
             let links = COMPONENTS.iter().map(|name| (format!("/paddock-{name}"), "/paddock".to_owned())).collect();
-            program("platform", &target("paddock")?, "/paddock", links).await
+            let binary = target("paddock")?;
+            check_base(&binary)?;
+            program("platform", &binary, "/paddock", links).await
         }
     }
 }
@@ -314,10 +321,7 @@ fn images() -> Result<PathBuf> {
 fn work_folder() -> Result<tempfile::TempDir> {
     let folder = images()?;
     fs::create_dir_all(&folder).doing(|| format!("create {}", folder.display()))?;
-    tempfile::Builder::new()
-        .prefix(".work-")
-        .tempdir_in(&folder)
-        .doing(|| format!("create a folder in {}", folder.display()))
+    temporary_folder(&folder, ".work-")
 }
 
 /// A binary of this workspace: beside the running one, or in `target/debug` of the working folder.

@@ -13,4 +13,5 @@ mod charts;
 mod databases;
 mod drift;
 mod operator;
+mod rest;
 mod support;

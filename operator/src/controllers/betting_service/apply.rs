@@ -1,14 +1,16 @@
 //! Writes: makes the cluster what the plan says, in an order in which a crash after any write is harmless.
 
-use super::build::claims::{claims, concern};
+mod claims;
+
+pub use claims::{apply_claims, withdraw_dropped, withdraw_ended};
+
 use super::build::revision::Record;
 use super::build::{front, migration, revision_name};
 use super::dereference::Found;
 use super::observe::Observation;
 use super::validate::Service;
 use crate::controllers::Ctx;
-use crate::fault::{Category, Fault, category_of};
-use crate::kube::compare::{compare, normalise};
+use crate::fault::Fault;
 use crate::kube::fields::manager;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use crate::rollout::rolling::{Phase, Plan, Size};
@@ -38,15 +40,6 @@ pub async fn apply_front(ctx: &Ctx, service: &Service) -> Result<(), Fault> {
         apply(ctx, CONCERN, &object).await?;
     }
     Ok(())
-}
-
-/// Applies the service's part of its claims. All are tried; the first fault counts.
-pub async fn apply_claims(ctx: &Ctx, service: &Service) -> Result<(), Fault> {
-    let mut result = Ok(());
-    for claim in claims(service) {
-        result = result.and(apply_claim(ctx, service, &claim).await);
-    }
-    result
 }
 
 /// Applies the plan: first what starts, then what ends.
@@ -93,7 +86,11 @@ pub async fn apply_plan(
         }
     }
     apply_route(ctx, service, found).await?;
-    prune_ended(ctx, service, seen, found, plan, autoscalers).await
+    prune_ended(ctx, service, seen, found, plan, autoscalers).await?;
+    if matches!(plan.phase, Phase::Settled | Phase::Suspended) {
+        withdraw_dropped(ctx, service, found, &seen.observed.target).await?;
+    }
+    Ok(())
 }
 
 /// The route, or none. It is written after the first size, so that it never points to a Service that has not been made.
@@ -136,14 +133,18 @@ async fn prune_ended(
     let only = |kind| BTreeSet::from([ObjectKey::new(kind, Some(&service.namespace), &service.name)]);
     let keep = if has_service { only(ChildKind::Service) } else { BTreeSet::new() };
     prune(ctx, &[ChildKind::Service], Some(&service.namespace), &service.selector(), &keep).await?;
-    // Jobs that have ended go, but for the one of this revision, whose log is of use. One that runs is never cut short.
-    let instance = format!("{}-migrate", service.name);
+    // Jobs that have ended go, but for the one of this revision, whose log is of use unless it ran nothing. One that runs is never
+    // cut short.
+    let instance = migration::instance(&service.name);
     let jobs = [(labels::INSTANCE, instance.as_str()), (migration::MIGRATES, service.spec.component.as_str())];
     let keep = ctx
         .cache
         .children(ChildKind::Job, Some(&service.namespace), &jobs)
         .iter()
-        .filter(|job| job.metadata.name == seen.migration_job || migration::run(job) == migration::Run::Going)
+        .filter(|job| {
+            let of_target = job.metadata.name == seen.migration_job && !seen.migration_lapsed;
+            of_target || migration::run(job) == migration::Run::Going
+        })
         .filter_map(|job| ObjectKey::of_dynamic(job))
         .collect();
     prune(ctx, &[ChildKind::Job], Some(&service.namespace), &jobs, &keep).await?;
@@ -191,54 +192,6 @@ async fn resize(ctx: &Ctx, live: &DynamicObject, wanted: Size) -> Result<(), Fau
         Ok(_) => Ok(()),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Fault::of_request(&format!("sizing Deployment {namespace}/{name}"), error)),
-    }
-}
-
-/// Applies the service's part of a claim, if it is not there as wanted. Not forced: what another service says differently is for
-/// people to settle, not for the last writer.
-async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> Result<(), Fault> {
-    let name = desired.metadata.name.as_deref().unwrap_or_default();
-    let defect = |error| Fault::new(Category::Panic, "a claim has no JSON form: report this defect").with_source(error);
-    let wanted = normalise(serde_json::to_value(desired).map_err(defect)?);
-    let concern = concern(&service.name);
-    let api: Api<DynamicObject> =
-        Api::namespaced_with(ctx.client.clone(), &service.namespace, &ChildKind::DatabaseClaim.api_resource());
-    let live = match ctx.cache.child(ChildKind::DatabaseClaim, Some(&service.namespace), name) {
-        Some(live) => Some(live.as_ref().clone()),
-        None => api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading claim {name}"), error))?,
-    };
-    if let Some(live) = live {
-        let ours = live.metadata.labels.as_ref().and_then(|it| it.get(labels::MANAGED_BY));
-        if ours.map(String::as_str) != Some(labels::MANAGED_BY_PADDOCK) {
-            return Err(Fault::new(
-                Category::NotOurs,
-                format!(
-                    "DatabaseClaim {name} exists and was not made by the operator: name another claim in needs, or delete it"
-                ),
-            ));
-        }
-        if live.metadata.deletion_timestamp.is_some() {
-            return Err(Fault::new(
-                Category::Terminating,
-                format!("DatabaseClaim {name} is being deleted; it is made again when it has gone"),
-            ));
-        }
-        let managed = live.metadata.managed_fields.clone();
-        let live = serde_json::to_value(&live).map_err(defect)?;
-        if compare(&concern, &wanted, &live, managed.as_ref()).differs.is_none() {
-            return Ok(());
-        }
-    }
-    ctx.leader.fence()?;
-    let params = PatchParams::apply(&manager(&concern));
-    match api.patch(name, &params, &Patch::Apply(&wanted)).await {
-        Ok(_) => Ok(()),
-        Err(error) if category_of(&error) == Category::Conflict => Err(Fault::invalid_spec(format!(
-            "spec.needs: claim {name} is shared, and another service (or a person) says something else about the same \
-             topic or role; let one service give a topic's shape"
-        ))
-        .with_source(error)),
-        Err(error) => Err(Fault::of_request(&format!("applying DatabaseClaim {}/{name}", service.namespace), error)),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::build::claims::{MIGRATE, binding_secret};
 use super::build::front::LISTENER_SET;
-use super::build::migration::MIGRATES;
+use super::build::migration::{self, MIGRATES};
 use super::build::revision::Record;
 use super::build::selector;
 use super::status::CLAIMS_BOUND;
@@ -10,6 +10,7 @@ use super::validate::EnvironmentFacts;
 use crate::fault::Fault;
 use crate::kube::{Cache, ChildKind};
 use crate::rollout::revision::claim_name;
+use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Tenant};
@@ -29,10 +30,14 @@ pub struct Found {
     pub pods: Vec<Arc<DynamicObject>>,
     /// Migration Jobs.
     pub jobs: Vec<Arc<DynamicObject>>,
+    /// Their pods.
+    pub job_pods: Vec<Arc<DynamicObject>>,
     /// The environment's domains on the Gateway.
     pub listeners: Option<Arc<DynamicObject>>,
     /// Claims that the needs name, as far as they exist.
     pub claims: BTreeMap<String, Arc<DatabaseClaim>>,
+    /// Claims that could not be made as the needs want them, with why.
+    pub refused: BTreeMap<String, String>,
     /// Binding Secrets that the needs and the migration take, and whether each is there.
     pub bindings: BTreeMap<String, bool>,
 }
@@ -41,7 +46,10 @@ pub struct Found {
 pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Fault> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let namespace = object.metadata.namespace.as_deref();
-    let children = |kind| cache.children(kind, namespace, &selector(name));
+    let children = |kind| cache.children(kind, namespace, &selector(name, &object.spec.component));
+    let instance = migration::instance(name);
+    let labels = [(labels::INSTANCE, instance.as_str()), (MIGRATES, object.spec.component.as_str())];
+    let migrating = |kind| cache.children(kind, namespace, &labels);
     let spec = &object.spec.spec;
     // A process that just began lists the Secrets of a namespace when it has looked at its Tenant. Until then what was told holds.
     let listed = cache.secrets_ready(namespace.unwrap_or_default());
@@ -51,7 +59,8 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
         records: children(ChildKind::ControllerRevision).iter().filter_map(|it| Record::read(it)).collect(),
         deployments: children(ChildKind::Deployment),
         pods: children(ChildKind::Pod),
-        jobs: jobs(cache, namespace, name, &object.spec.component),
+        jobs: migrating(ChildKind::Job),
+        job_pods: migrating(ChildKind::Pod),
         listeners: cache.child(ChildKind::ListenerSet, namespace, LISTENER_SET),
         ..Found::default()
     };
@@ -65,7 +74,9 @@ pub fn dereference(cache: &Cache, object: &BettingService) -> Result<Found, Faul
             secrets.push(binding_secret(&claim, MIGRATE));
         }
         for secret in secrets {
-            let exists = assumed || cache.secret(namespace.unwrap_or_default(), &secret).is_some();
+            // Names of two claims and roles can meet in one: the Secret must be this claim's.
+            let live = cache.secret(namespace.unwrap_or_default(), &secret);
+            let exists = assumed || live.is_some_and(|it| it.labels().get(labels::CLAIM) == Some(&claim));
             found.bindings.insert(secret, exists);
         }
     }
@@ -79,11 +90,6 @@ fn told_bound(object: &BettingService) -> bool {
     bound.any(|condition| condition.observed_generation == object.metadata.generation)
 }
 
-fn jobs(cache: &Cache, namespace: Option<&str>, service: &str, component: &str) -> Vec<Arc<DynamicObject>> {
-    let instance = format!("{service}-migrate");
-    cache.children(ChildKind::Job, namespace, &[(labels::INSTANCE, &instance), (MIGRATES, component)])
-}
-
 /// The facts of the environment that a namespace is, by its labels; only namespaces of ours are in the cache.
 fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fault> {
     let Some(found) = cache.child(ChildKind::Namespace, None, namespace) else { return Ok(None) };
@@ -93,6 +99,11 @@ fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fau
     };
     let facts = cache.get::<Tenant>(None, &tenant).and_then(|it| EnvironmentFacts::of(&it, &environment));
     facts.map(Some).ok_or_else(|| {
+        if cache.is_unreadable::<Tenant>(None, &tenant) {
+            return Fault::reference_not_found(format!(
+                "Tenant {tenant} cannot be read by this operator: correct it, or install the operator that knows its fields"
+            ));
+        }
         Fault::reference_not_found(format!(
             "namespace {namespace} belongs to environment {environment} of Tenant {tenant}, which does not exist any more; \
              apply the Tenant again or delete this service"

@@ -1,8 +1,9 @@
 //! From what was read to what the rollout machine sees. Pure.
 
-use super::build::migration::{Run, job_name, run};
+use super::build::migration::{Run, has_started, is_of, job_name, run};
 use super::build::revision::Record;
 use super::dereference::Found;
+use super::status::{MIGRATIONS_APPLIED, NOT_STARTED};
 use super::validate::Service;
 use crate::rollout::revision::{hash, identity};
 use crate::rollout::rolling::{Migration, Observed, Revision};
@@ -14,6 +15,9 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
+
+/// Restarts from which a container that is not ready counts as one that keeps ending.
+const CRASHES: i64 = 2;
 
 /// What the rollout machine sees, and what the steps after it need.
 #[derive(Debug)]
@@ -32,6 +36,12 @@ pub struct Observation {
     pub unbound: Vec<String>,
     /// The migration's Job.
     pub migration_job: Option<String>,
+    /// Whether a container of it has run.
+    pub migration_started: bool,
+    /// Its Job gave up without having run anything: it is made again.
+    pub migration_lapsed: bool,
+    /// What keeps its pods from starting.
+    pub migration_trouble: Option<Trouble>,
 }
 
 /// Pods of a Deployment.
@@ -41,6 +51,23 @@ pub struct Count {
     pub size: i32,
     /// Ready ones.
     pub ready: i32,
+}
+
+impl Count {
+    /// Whether enough are ready: three quarters, rounded up.
+    pub fn serves(self) -> bool {
+        self.size > 0 && self.ready >= self.size.saturating_mul(3).saturating_add(3) / 4
+    }
+
+    /// For the eye: `2/2`.
+    pub fn summary(self) -> String {
+        format!("{}/{}", self.ready.min(self.size), self.size)
+    }
+
+    /// In words.
+    pub fn words(self) -> String {
+        format!("{} of {} pods are ready", self.ready, self.size)
+    }
 }
 
 /// Why pods do not become ready.
@@ -69,7 +96,16 @@ pub fn observe(service: &Service, found: &Found, status: &BettingServiceStatus, 
         record.number = newest + 1;
     }
     let migration_job = service.migration.as_ref().map(|migration| job_name(service, migration));
-    let migration = migration(migration_job.as_deref(), found, records.values());
+    let mut migration = migration(migration_job.as_deref(), found, records.values());
+    let job_pods = || found.job_pods.iter().filter(|pod| migration_job.as_deref().is_some_and(|job| is_of(pod, job)));
+    let migration_started = job_pods().any(|pod| has_started(pod));
+    let migration_trouble = job_pods().filter_map(|pod| pod_trouble(service, pod)).min_by_key(|(rank, _)| *rank);
+    // A Job that gives up takes its waiting pods along: that none of them had started a container is known from before.
+    let told = migration_job.as_deref().is_some_and(|job| told_not_started(status, job));
+    let migration_lapsed = migration == Migration::Failed && !migration_started && told;
+    if migration_lapsed {
+        migration = Migration::Running;
+    }
     if let (Migration::Done, Some(job), Some(record)) = (migration, &migration_job, records.get_mut(&target)) {
         record.migrated = Some(job.clone());
     }
@@ -99,7 +135,24 @@ pub fn observe(service: &Service, found: &Found, status: &BettingServiceStatus, 
         target,
     };
     let pods = deployments.iter().map(|(hash, it)| ((*hash).to_owned(), count(it))).collect();
-    Observation { observed, records, collisions, pods, troubles: troubles(service, found), unbound, migration_job }
+    Observation {
+        observed,
+        records,
+        collisions,
+        pods,
+        troubles: troubles(service, found),
+        unbound,
+        migration_job,
+        migration_started,
+        migration_lapsed,
+        migration_trouble: migration_trouble.map(|(_, trouble)| trouble),
+    }
+}
+
+/// Whether the status says that no container of the Job had started.
+fn told_not_started(status: &BettingServiceStatus, job: &str) -> bool {
+    let told = status.conditions.iter().find(|condition| condition.type_ == MIGRATIONS_APPLIED);
+    told.is_some_and(|it| it.reason == NOT_STARTED && it.message.contains(job))
 }
 
 /// The revision that an object belongs to.
@@ -123,7 +176,8 @@ fn revision(number_of: i64, deployment: Option<&DynamicObject>) -> Revision {
     }
 }
 
-fn count(deployment: &DynamicObject) -> Count {
+/// Counts the pods of a Deployment.
+pub fn count(deployment: &DynamicObject) -> Count {
     Count {
         size: number(deployment, "/spec/replicas").unwrap_or(1),
         ready: number(deployment, "/status/readyReplicas").unwrap_or(0),
@@ -149,6 +203,10 @@ fn migration<'a>(job: Option<&str>, found: &Found, mut records: impl Iterator<It
 fn unbound(service: &Service, found: &Found) -> Vec<String> {
     let mut waits = Vec::new();
     for need in &service.needs {
+        if let Some(why) = found.refused.get(&need.claim) {
+            waits.push(why.clone());
+            continue;
+        }
         match found.claims.get(&need.claim) {
             None => waits.push(format!("claim {} is being made", need.claim)),
             Some(claim) => {
@@ -172,6 +230,10 @@ fn not_bound(claim: &DatabaseClaim) -> Option<String> {
     }
     let conditions = claim.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
     match conditions.iter().find(|condition| condition.type_ == "Bound") {
+        // A claim whose binding could not be looked at again yet tells of the one before: it may lack what is new.
+        Some(bound) if bound.status == "True" && bound.observed_generation < claim.metadata.generation => {
+            Some("it is not bound yet as it is wanted now".into())
+        }
         Some(bound) if bound.status == "True" => None,
         Some(bound) => Some(format!("{}: {}", bound.reason, bound.message)),
         None => Some("not provisioned yet".into()),
@@ -199,6 +261,8 @@ fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Troub
     let name = pod.metadata.name.as_deref().unwrap_or_default();
     for status in pod.data.pointer("/status/containerStatuses").and_then(Value::as_array).into_iter().flatten() {
         let message = text(status, "/state/waiting/message");
+        let restarts = status.get("restartCount").and_then(Value::as_i64).unwrap_or_default();
+        let ready = status.get("ready").and_then(Value::as_bool).unwrap_or_default();
         match text(status, "/state/waiting/reason").as_str() {
             "ErrImagePull"
             | "ImagePullBackOff"
@@ -206,21 +270,22 @@ fn pod_trouble(service: &Service, pod: &Arc<DynamicObject>) -> Option<(u8, Troub
             | "ErrImageNeverPull"
             | "RegistryUnavailable"
             | "ImageInspectError" => {
-                // The image of the spec, not of the status: an image that was never pulled has none there.
+                // The image of the spec, not of the status: an image that was never pulled has none there. What the kubelet says
+                // alternates between the attempt and the pause after it.
                 let image = text(&pod.data, "/spec/containers/0/image");
-                let message = format!(
-                    "the image {image} cannot be pulled; check that it exists and that the nodes may read it ({message})"
-                );
+                let message =
+                    format!("the image {image} cannot be pulled; check that it exists and that the nodes may read it");
                 return Some((0, Trouble { reason: "ImagePullFailed", message }));
+            }
+            // Not by the state: between two crashes the container runs.
+            _ if restarts >= CRASHES && !ready => {
+                let message =
+                    format!("the container keeps ending; see `kubectl -n {namespace} logs {name} --previous`");
+                return Some((2, Trouble { reason: "ContainerCrashing", message }));
             }
             "CreateContainerConfigError" | "CreateContainerError" | "RunContainerError" => {
                 let message = format!("a container cannot be started: {message}");
                 return Some((1, Trouble { reason: "ContainerNotStarted", message }));
-            }
-            "CrashLoopBackOff" => {
-                let message =
-                    format!("the container keeps ending; see `kubectl -n {namespace} logs {name} --previous`");
-                return Some((2, Trouble { reason: "ContainerCrashing", message }));
             }
             _ => {}
         }
@@ -326,6 +391,30 @@ mod tests {
     }
 
     #[test]
+    fn a_trouble_does_not_move_with_the_kubelet() {
+        let trouble = |state: Value, restarts: i32| {
+            let pod = object(json!({
+                "metadata": {"name": "odds-abc-x", "labels": {"paddock.bet/revision": "abc"}},
+                "spec": {"containers": [{"image": "r.example/none:1"}]},
+                "status": {"containerStatuses": [{"state": state, "restartCount": restarts, "ready": false}]},
+            }));
+            see(&service(Value::Null), &Found { pods: vec![pod], ..Found::default() }).troubles.remove("abc")
+        };
+        let waiting = |reason: &str, message: &str| json!({"waiting": {"reason": reason, "message": message}});
+        let pull = trouble(waiting("ErrImagePull", "rpc error"), 0);
+        assert!(pull.is_some());
+        assert_eq!(trouble(waiting("ImagePullBackOff", "back-off 20s"), 0), pull);
+        let crash = trouble(waiting("CrashLoopBackOff", "back-off 40s"), 2);
+        assert_eq!(crash.as_ref().map(|it| it.reason), Some("ContainerCrashing"));
+        for between in
+            [json!({"running": {}}), json!({"terminated": {"exitCode": 1}}), waiting("RunContainerError", "x")]
+        {
+            assert_eq!(trouble(between, 2), crash);
+        }
+        assert_eq!(trouble(json!({"running": {}}), 1), None, "one restart may have a reason");
+    }
+
+    #[test]
     fn claims_are_bound_when_their_secrets_are_there() {
         let service = service(json!({"needs": [{"name": "db", "engine": "PostgreSQL"}]}));
         let claim = |status: &str| -> Arc<DatabaseClaim> {
@@ -345,7 +434,17 @@ mod tests {
         assert_eq!(see(&service, &found).unbound, ["claim odds-db is being made"]);
         found.claims.insert("odds-db".into(), claim("False"));
         assert_eq!(see(&service, &found).unbound, ["claim odds-db: DatabaseUnreachable: pg-a does not answer"]);
+        let mut changed = (*claim("True")).clone();
+        changed.metadata.generation = Some(2);
+        for condition in changed.status.iter_mut().flat_map(|status| &mut status.conditions) {
+            condition.observed_generation = Some(1);
+        }
+        found.claims.insert("odds-db".into(), Arc::new(changed));
+        assert_eq!(see(&service, &found).unbound, ["claim odds-db: it is not bound yet as it is wanted now"]);
         found.claims.insert("odds-db".into(), claim("True"));
+        found.refused.insert("odds-db".into(), "somebody says otherwise".into());
+        assert_eq!(see(&service, &found).unbound, ["somebody says otherwise"]);
+        found.refused.clear();
         found.bindings.insert("odds-db-odds".into(), false);
         assert!(!see(&service, &found).observed.claims_bound);
         found.bindings.insert("odds-db-odds".into(), true);
@@ -375,6 +474,14 @@ mod tests {
         found.jobs.clear();
         found.records = seen.records.into_values().collect();
         assert_eq!(see(&service, &found).observed.migration, Migration::Done, "the record outlives the Job");
+    }
+
+    #[test]
+    fn three_quarters_rounded_up_are_enough() {
+        for (size, enough) in [(1, 1), (2, 2), (3, 3), (4, 3), (10, 8)] {
+            assert!(Count { size, ready: enough }.serves() && !Count { size, ready: enough - 1 }.serves());
+        }
+        assert!(!Count::default().serves());
     }
 
     #[test]

@@ -1,15 +1,17 @@
 //! What people are told beside the status: events when a story changes, and faults that end a reconcile.
 
+use super::build::selector;
+use super::observe::{Count, count};
+use super::status::AVAILABLE;
 use crate::controllers::{Category, Ctx, Fault};
-use crate::kube::{Conditions, write_status};
+use crate::kube::{Cache, ChildKind, Conditions, write_status};
 use jiff::Timestamp;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
+use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, BettingServiceStatus};
-use std::collections::BTreeMap;
 
-/// Metric labels.
-const STRATEGY: &str = "Rolling";
-const PHASES: [&str; 3] = ["settled", "progressing", "stalled"];
+/// Metric label.
+pub const STRATEGY: &str = "Rolling";
 
 /// Reasons that an operator of the platform wants to hear of once.
 const WARNINGS: [&str; 7] = [
@@ -49,14 +51,41 @@ fn news(old: &BettingServiceStatus, new: &BettingServiceStatus) -> Vec<(String, 
     news
 }
 
-/// Puts a fault into the status, as it is now: the reconcile may have written it before it failed.
+/// Puts a fault into the status, as it is now: the reconcile may have written it before it failed. What serves is looked at here
+/// too: a reconcile that ends before its status must not leave a Ready that is no longer true.
 pub async fn report(object: &BettingService, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let Some(object) = ctx.cache.get::<BettingService>(object.metadata.namespace.as_deref(), name) else {
         return Ok(());
     };
-    let status = with_fault(object.status.clone().unwrap_or_default(), object.metadata.generation, fault);
+    let generation = object.metadata.generation;
+    let mut status = object.status.clone().unwrap_or_default();
+    if let Some(count) = serving(&ctx.cache, &object) {
+        status = counted(status, generation, count);
+    }
+    let status = with_fault(status, generation, fault);
     write_status(ctx, object.as_ref(), serde_json::to_value(&status).map_err(defect)?).await
+}
+
+/// Pods of the stable revision; `None` if there is none, or none is to run.
+fn serving(cache: &Cache, object: &BettingService) -> Option<Count> {
+    let stable = object.status.as_ref()?.stable_revision.as_deref().filter(|_| !object.spec.suspended)?;
+    let name = object.metadata.name.as_deref()?;
+    let mut labels = selector(name, &object.spec.component).to_vec();
+    labels.push((labels::REVISION, stable));
+    let found = cache.children(ChildKind::Deployment, object.metadata.namespace.as_deref(), &labels);
+    Some(found.first().map_or(Count { size: object.spec.spec.replicas.min, ready: 0 }, |it| count(it)))
+}
+
+/// The status with what serves as it was counted.
+fn counted(mut status: BettingServiceStatus, generation: Option<i64>, count: Count) -> BettingServiceStatus {
+    let reason = if count.serves() { "Available" } else { "PodsNotReady" };
+    status.conditions = Conditions::from(&status.conditions, generation)
+        .set(AVAILABLE, count.serves(), reason, count.words())
+        .set(READY, count.serves(), reason, count.words())
+        .build();
+    status.summary = Some(count.summary());
+    status
 }
 
 /// The status with a fault. What serves goes on serving: `Ready` stays as it is if a revision was available.
@@ -74,31 +103,10 @@ pub fn with_fault(mut status: BettingServiceStatus, generation: Option<i64>, fau
     status
 }
 
-/// Metrics of rollouts: how many services are in which phase, and how long the one that just ended took.
+/// How long the rollout that just ended took.
 pub fn measure(ctx: &Ctx, old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) {
-    let mut phases: BTreeMap<&str, i64> = PHASES.iter().map(|phase| (*phase, 0)).collect();
-    for service in ctx.cache.list::<BettingService>() {
-        if let Some(status) = &service.status {
-            *phases.entry(phase(status)).or_default() += 1;
-        }
-    }
-    for (phase, count) in phases {
-        ctx.metrics.rollouts.with_label_values(&[STRATEGY, phase]).set(count);
-    }
     if let Some(seconds) = took(old, new, now) {
         ctx.metrics.rollout_duration.with_label_values(&[STRATEGY, "available"]).observe(seconds);
-    }
-}
-
-/// Where a service's rollout stands, for metrics.
-fn phase(status: &BettingServiceStatus) -> &'static str {
-    let has = |type_: &str| status.conditions.iter().any(|condition| condition.type_ == type_);
-    if has(STALLED) {
-        "stalled"
-    } else if has(RECONCILING) {
-        "progressing"
-    } else {
-        "settled"
     }
 }
 
@@ -156,6 +164,35 @@ mod tests {
     }
 
     #[test]
+    fn a_fault_hides_no_outage() {
+        let cache = Cache::new();
+        let mut object = super::super::build::fixtures::betting_service(Value::Null);
+        object.status = Some(status(&json!([condition("Ready", "True", "Available")])));
+        let deployment = |ready: i32, version: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "apps/v1", "kind": "Deployment",
+                "metadata": {"name": "odds-abc", "namespace": "acme-prod", "resourceVersion": version, "labels": {
+                    "app.kubernetes.io/managed-by": "paddock", "app.kubernetes.io/instance": "odds",
+                    "paddock.bet/component": "rates", "paddock.bet/revision": "abc",
+                }},
+                "spec": {"replicas": 2}, "status": {"readyReplicas": ready},
+            }))
+            .unwrap()
+        };
+        let ready = |cache: &Cache| {
+            let now = counted(object.status.clone().unwrap(), Some(4), serving(cache, &object).unwrap());
+            let now = with_fault(now, Some(4), &Fault::invalid_spec("no"));
+            let found = now.conditions.iter().find(|it| it.type_ == "Ready").unwrap().status.clone();
+            (found, now.summary.unwrap())
+        };
+        assert_eq!(ready(&cache), ("False".into(), "0/2".into()), "its Deployment has gone");
+        cache.observe_child(ChildKind::Deployment, deployment(0, "1"));
+        assert_eq!(ready(&cache), ("False".into(), "0/2".into()));
+        cache.observe_child(ChildKind::Deployment, deployment(2, "2"));
+        assert_eq!(ready(&cache), ("True".into(), "2/2".into()));
+    }
+
+    #[test]
     fn a_rollout_is_measured_once_when_it_took_over() {
         let before: BettingServiceStatus = serde_json::from_value(json!({"history": [
             {"revision": "abc", "version": "1", "image": "i", "outcome": "Progressing", "waitingSince": "1970-01-01T00:00:10Z"}
@@ -165,9 +202,5 @@ mod tests {
         let now = Timestamp::from_second(25).unwrap();
         assert_eq!(took(&before, &after, now), Some(15.0));
         assert_eq!(took(&after, &after, now), None);
-        assert_eq!(
-            (phase(&after), phase(&status(&json!([condition("Stalled", "True", "X")])))),
-            ("settled", "stalled")
-        );
     }
 }

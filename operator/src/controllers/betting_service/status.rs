@@ -1,7 +1,7 @@
 //! What a service's status says. Pure but for the write.
 
 use super::apply::wanted;
-use super::observe::{Observation, Trouble};
+use super::observe::{Count, Observation, Trouble};
 use super::validate::Service;
 use crate::kube::Conditions;
 use crate::rollout::rolling::{Migration, Phase, Plan};
@@ -13,10 +13,16 @@ use paddock_crds::v1alpha1::{BettingServiceStatus, RevisionRecord};
 /// Revisions in the history.
 const HISTORY: usize = 10;
 /// Conditions of this kind.
-const AVAILABLE: &str = "Available";
+/// Condition: enough pods of what is to serve are ready.
+pub const AVAILABLE: &str = "Available";
 /// Condition: every claim has published its binding.
 pub const CLAIMS_BOUND: &str = "ClaimsBound";
-const MIGRATIONS_APPLIED: &str = "MigrationsApplied";
+/// Condition: the migration of the wanted revision has ended well.
+pub const MIGRATIONS_APPLIED: &str = "MigrationsApplied";
+/// Its reason while no container of the Job has run: a Job that gives up so has changed nothing, and is made again.
+pub const NOT_STARTED: &str = "NotStarted";
+/// Reason: the migration's Job gave up.
+const MIGRATION_FAILED: &str = "MigrationFailed";
 
 /// The status after a step.
 pub fn status(
@@ -30,7 +36,7 @@ pub fn status(
     let target = &seen.observed.target;
     let serving = plan.stable.as_ref().unwrap_or(target);
     let size = wanted(plan, seen).get(serving).copied().unwrap_or_default();
-    let ready = seen.pods.get(serving).map_or(0, |count| count.ready);
+    let count = Count { size, ready: seen.pods.get(serving).map_or(0, |count| count.ready) };
     let history = history(service, seen, plan, old, now);
     let stable = history.iter().find(|record| Some(&record.revision) == plan.stable.as_ref());
     BettingServiceStatus {
@@ -39,9 +45,9 @@ pub fn status(
         stable_revision: plan.stable.clone(),
         stable_version: stable.map(|record| record.version.clone()),
         image: stable.map(|record| record.image.clone()),
-        summary: Some(format!("{}/{size}", ready.min(size))),
+        summary: Some(count.summary()),
         collision_count: (seen.collisions > 0).then_some(seen.collisions),
-        conditions: conditions(service, generation, seen, plan, old, (ready, size), now),
+        conditions: conditions(service, generation, seen, plan, old, count, now),
         history,
     }
 }
@@ -92,7 +98,7 @@ fn conditions(
     seen: &Observation,
     plan: &Plan,
     old: &BettingServiceStatus,
-    (ready, size): (i32, i32),
+    count: Count,
     now: Timestamp,
 ) -> Vec<k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition> {
     let mut all = Conditions::at(&old.conditions, generation, now);
@@ -107,13 +113,17 @@ fn conditions(
         (None, _) => all.remove(MIGRATIONS_APPLIED),
         (Some(job), Migration::Done) => all.set(MIGRATIONS_APPLIED, true, "Applied", format!("Job {job} ended well")),
         (Some(_), Migration::Failed) => {
-            all.set(MIGRATIONS_APPLIED, false, "MigrationFailed", migration_failed(service, seen))
+            all.set(MIGRATIONS_APPLIED, false, MIGRATION_FAILED, migration_failed(service, seen))
+        }
+        (Some(job), _) if plan.phase == Phase::Migrating && !seen.migration_started => {
+            let waits = format!("Job {job} has not started a container");
+            let trouble = seen.migration_trouble.as_ref().map(|it| format!(": {}", it.message)).unwrap_or_default();
+            all.set(MIGRATIONS_APPLIED, false, NOT_STARTED, waits + &trouble)
         }
         (Some(job), _) => all.set(MIGRATIONS_APPLIED, false, "Migrating", format!("Job {job} has not ended")),
     };
     let progress = progress(service, seen, plan);
-    let serves = size > 0 && ready >= enough(size);
-    let counted = format!("{ready} of {size} pods are ready");
+    let (serves, counted) = (count.serves(), count.words());
     let (reason, message) = match (&plan.phase, serves) {
         (Phase::Suspended, _) => ("Suspended", "spec.suspended is set: it runs no pod".to_owned()),
         (_, true) => ("Available", counted),
@@ -129,6 +139,11 @@ fn conditions(
     let serves = serves && plan.phase != Phase::Suspended;
     all = all.set(AVAILABLE, serves, reason, message.clone()).set(READY, serves, reason, message);
     match (plan.phase, progress) {
+        (Phase::Migrating, Some(it)) if lapsed(seen, old, generation) => {
+            let message =
+                format!("no pod of the migration started a container in time; it is tried again: {}", it.message);
+            all.set(STALLED, true, MIGRATION_FAILED, message)
+        }
         (Phase::MigrationFailed, Some(it)) => all.set(STALLED, true, it.reason, it.message),
         (Phase::DeadlineExceeded, Some(it)) => {
             let message = format!(
@@ -143,9 +158,12 @@ fn conditions(
     .build()
 }
 
-/// Ready pods that count as serving: three quarters, rounded up.
-fn enough(size: i32) -> i32 {
-    size.saturating_mul(3).saturating_add(3) / 4
+/// Whether the migration's Job gave up without having run anything, and none that took its place has run yet.
+fn lapsed(seen: &Observation, old: &BettingServiceStatus, generation: Option<i64>) -> bool {
+    let had = |type_: &str, reason: &str| old.conditions.iter().any(|it| it.type_ == type_ && it.reason == reason);
+    let stalled = old.conditions.iter().find(|it| it.type_ == STALLED);
+    let before = stalled.is_some_and(|it| it.reason == MIGRATION_FAILED && it.observed_generation == generation);
+    seen.migration_lapsed || (before && had(MIGRATIONS_APPLIED, NOT_STARTED) && !seen.migration_started)
 }
 
 /// What the rollout waits for; `None` when nothing is under way.
@@ -154,11 +172,14 @@ fn progress(service: &Service, seen: &Observation, plan: &Plan) -> Option<Troubl
     match plan.phase {
         Phase::Settled | Phase::Suspended => None,
         Phase::WaitingForClaims => Some(Trouble { reason: "WaitingForClaims", message: seen.unbound.join("; ") }),
-        Phase::Migrating => Some(Trouble {
-            reason: "Migrating",
-            message: format!("Job {} has not ended", seen.migration_job.as_deref().unwrap_or_default()),
-        }),
-        Phase::MigrationFailed => Some(Trouble { reason: "MigrationFailed", message: migration_failed(service, seen) }),
+        Phase::Migrating => {
+            let job = seen.migration_job.as_deref().unwrap_or_default();
+            Some(seen.migration_trouble.as_ref().map_or_else(
+                || Trouble { reason: "Migrating", message: format!("Job {job} has not ended") },
+                |it| Trouble { reason: it.reason, message: format!("migration Job {job}: {}", it.message) },
+            ))
+        }
+        Phase::MigrationFailed => Some(Trouble { reason: MIGRATION_FAILED, message: migration_failed(service, seen) }),
         Phase::WaitingForPods | Phase::DeadlineExceeded => {
             Some(seen.troubles.get(target).cloned().unwrap_or_else(|| {
                 let count = seen.pods.get(target).copied().unwrap_or_default();
@@ -316,9 +337,65 @@ mod tests {
             .unwrap(),
         )];
         let failed = assess(&service, &found, &start, 5);
+        assert!(!words(&failed).iter().any(|it| it.ends_with("NotStarted")), "it may have run");
         let stalled = failed.conditions.iter().find(|it| it.type_ == "Stalled").unwrap();
         assert_eq!(stalled.reason, "MigrationFailed");
         assert!(stalled.message.contains("kubectl -n acme-prod logs"), "{}", stalled.message);
+    }
+
+    #[test]
+    fn a_migration_that_never_started_is_told_and_tried_again() {
+        let service = service(json!({
+            "needs": [{"name": "db", "engine": "PostgreSQL"}],
+            "migrations": {"need": "db", "expand": {"command": ["m"]}},
+        }));
+        let job = super::super::build::migration::job_name(&service, service.migration.as_ref().unwrap());
+        let object = |value: Value| Arc::new(serde_json::from_value::<kube::api::DynamicObject>(value).unwrap());
+        let claim = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": "odds-db"},
+            "spec": {"engine": "PostgreSQL", "className": "pg-prod", "roles": []},
+            "status": {"conditions": [{"type": "Bound", "status": "True", "reason": "Bound", "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]},
+        });
+        let running = object(json!({"metadata": {"name": job}}));
+        let failed = object(json!({
+            "metadata": {"name": job}, "status": {"conditions": [{"type": "Failed", "status": "True"}]}
+        }));
+        let pod = |state: Value| {
+            object(json!({
+                "metadata": {"name": "p", "labels": {"batch.kubernetes.io/job-name": job}},
+                "spec": {"containers": [{"image": "r.example/none:1"}]}, "status": {"containerStatuses": [{"state": state}]},
+            }))
+        };
+        let mut found = Found { jobs: vec![running.clone()], ..Found::default() };
+        found.claims.insert("odds-db".into(), Arc::new(serde_json::from_value(claim).unwrap()));
+        found.job_pods = vec![pod(json!({"waiting": {"reason": "ImagePullBackOff"}}))];
+        let pulling = assess(&service, &found, &BettingServiceStatus::default(), 0);
+        assert!(words(&pulling).contains(&"MigrationsApplied=False/NotStarted".into()), "{:?}", words(&pulling));
+        assert_eq!(words(&pulling).last().unwrap(), "Reconciling=True/ImagePullFailed");
+        assert!(pulling.conditions.last().unwrap().message.contains("r.example/none:1"));
+
+        // The Job gives up and takes its pods along: it is made again, and what keeps it is told as stalled until one starts.
+        found.job_pods.clear();
+        found.jobs = vec![failed.clone()];
+        assert!(observe(&service, &found, &pulling, at(1)).migration_lapsed);
+        let lapsed = assess(&service, &found, &pulling, 1);
+        found.jobs.clear();
+        let due = assess(&service, &found, &lapsed, 2);
+        found.jobs = vec![running];
+        let again = assess(&service, &found, &due, 3);
+        for status in [&lapsed, &due, &again] {
+            assert_eq!(words(status).last().unwrap(), "Stalled=True/MigrationFailed");
+        }
+        found.job_pods = vec![pod(json!({"running": {}}))];
+        let started = assess(&service, &found, &again, 4);
+        assert_eq!(words(&started).last().unwrap(), "Reconciling=True/Migrating");
+
+        // One that has run is not repeated by itself, also when its pods are gone.
+        found.job_pods.clear();
+        found.jobs = vec![failed];
+        assert!(!observe(&service, &found, &started, at(5)).migration_lapsed);
+        assert_eq!(words(&assess(&service, &found, &started, 5)).last().unwrap(), "Stalled=True/MigrationFailed");
     }
 
     #[test]
@@ -327,12 +404,5 @@ mod tests {
         let status = assess(&service, &Found::default(), &BettingServiceStatus::default(), 0);
         assert_eq!(words(&status), ["Available=False/Suspended", "Ready=False/Suspended"]);
         assert_eq!(status.summary.as_deref(), Some("0/0"));
-    }
-
-    #[test]
-    fn three_quarters_rounded_up_are_enough() {
-        for (size, wanted) in [(1, 1), (2, 2), (3, 3), (4, 3), (10, 8)] {
-            assert_eq!(enough(size), wanted);
-        }
     }
 }

@@ -1,5 +1,6 @@
 //! What wakes the controller beside the services themselves.
 
+use super::build::migration::{MIGRATES, service_of};
 use crate::kube::{Cache, ChildKind};
 use futures::{Stream, StreamExt as _};
 use kube::api::DynamicObject;
@@ -33,6 +34,7 @@ pub fn triggers(cache: &Cache) -> impl Stream<Item = Key> + Send + 'static {
     let listeners = cache.on_child::<BettingService>(ChildKind::ListenerSet, move |listeners: &DynamicObject| {
         of_namespace(&reader, listeners.metadata.namespace.as_deref().unwrap_or_default())
     });
+    let migrations = cache.on_child::<BettingService>(ChildKind::Pod, |pod| of_migration(pod).into_iter().collect());
     futures::stream::select_all([
         cache.subscribe::<BettingService>().boxed(),
         claims.boxed(),
@@ -40,6 +42,7 @@ pub fn triggers(cache: &Cache) -> impl Stream<Item = Key> + Send + 'static {
         tenants.boxed(),
         namespaces.boxed(),
         listeners.boxed(),
+        migrations.boxed(),
     ])
 }
 
@@ -47,6 +50,13 @@ pub fn triggers(cache: &Cache) -> impl Stream<Item = Key> + Send + 'static {
 fn of_claim(claim: &DatabaseClaim) -> Vec<Key> {
     let namespace = claim.metadata.namespace.as_deref().unwrap_or_default();
     claim.spec.roles.iter().map(|role| Key::new(&role.name).within(namespace)).collect()
+}
+
+/// The service of a migration Job's pod.
+fn of_migration(pod: &DynamicObject) -> Option<Key> {
+    let labels = pod.metadata.labels.as_ref().filter(|labels| labels.contains_key(MIGRATES))?;
+    let service = service_of(labels.get(labels::INSTANCE)?)?;
+    Some(Key::new(service).within(pod.metadata.namespace.as_deref()?))
 }
 
 fn of_namespace(cache: &Cache, namespace: &str) -> Vec<Key> {
@@ -77,5 +87,18 @@ mod tests {
         assert!(stream.next().now_or_never().is_none());
         cache.observe(tenant());
         assert_eq!(stream.next().now_or_never().flatten(), Some(odds));
+    }
+
+    #[test]
+    fn a_pod_of_a_migration_wakes_its_service() {
+        let pod = |labels: Value| {
+            serde_json::from_value::<DynamicObject>(json!({
+                "apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "namespace": "acme-prod", "labels": labels}
+            }))
+            .unwrap()
+        };
+        let labels = json!({"paddock.bet/migrates": "rates", "app.kubernetes.io/instance": "odds-migrate"});
+        assert_eq!(of_migration(&pod(labels)), Some(Key::new("odds").within("acme-prod")));
+        assert_eq!(of_migration(&pod(json!({"app.kubernetes.io/instance": "odds-migrate"}))), None);
     }
 }

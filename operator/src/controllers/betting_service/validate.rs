@@ -6,10 +6,10 @@ use crate::rollout::rolling::Bounds;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::Resource as _;
 use paddock_crds::v1alpha1::{
-    Access, BettingService, BettingServiceSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
+    Access, BettingService, BettingServiceSpec, ComponentSpec, DatabaseClassRef, Engine, EnvironmentClass, Need, Tenant,
 };
 use paddock_crds::{duration, labels};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 /// Time that a pod gets to drain unless the spec says otherwise.
@@ -76,6 +76,8 @@ pub struct Service {
     pub owner: OwnerReference,
     /// Its spec.
     pub spec: BettingServiceSpec,
+    /// Whether it is a component of the environment's Release; else somebody made it by hand.
+    pub of_release: bool,
     /// What pods learn of their environment.
     pub values: EnvironmentValues,
     /// Needs, by name.
@@ -120,12 +122,9 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
              remove them or run the service in an environment's namespace"
         )));
     }
-    // The called service knows its caller by name: a tenant's own service could take the name of a component that the
-    // environment does not run.
-    if !spec.calls.is_empty() && !facts.as_ref().is_some_and(|facts| of_release(object, &facts.values)) {
-        return Err(Fault::invalid_spec(
-            "spec.calls: only components of a Release call others; remove it, or bring the service with the environment's Release",
-        ));
+    let of_release = facts.as_ref().is_some_and(|facts| of_release(object, &facts.values));
+    if !outside && !of_release {
+        made_by_hand(spec)?;
     }
     if facts.as_ref().is_some_and(|facts| facts.class == EnvironmentClass::Production)
         && !spec.image.contains("@sha256:")
@@ -135,37 +134,13 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
             spec.image
         )));
     }
-    ports(object)?;
+    let terms = component(&name, spec)?;
     let database_classes = facts.as_ref().map(|facts| facts.database_classes.clone()).unwrap_or_default();
     let needs = needs(&name, &spec.needs, &database_classes)?;
-    let migration = match &spec.migrations {
-        None => None,
-        Some(migrations) => {
-            let need = needs.iter().find(|it| it.need.name == migrations.need).cloned();
-            let need = need.filter(|it| it.need.engine == Engine::PostgreSQL).ok_or_else(|| {
-                Fault::invalid_spec(format!(
-                    "spec.migrations.need: {:?} is no PostgreSQL entry of needs; name one of them",
-                    migrations.need
-                ))
-            })?;
-            Some(Migration {
-                need,
-                command: migrations.expand.command.clone(),
-                timeout: time(migrations.expand.timeout.as_deref(), MIGRATION_TIMEOUT, "migrations.expand.timeout")?,
-            })
-        }
-    };
-    let drain = time(spec.drain.as_ref().map(|drain| drain.period.as_str()), DRAIN, "drain.period")?;
-    let deadline = spec.strategy.as_ref().and_then(|strategy| strategy.progress_deadline.as_deref());
-    let progress_deadline = time(deadline, PROGRESS_DEADLINE, "strategy.progressDeadline")?;
-    let scale_down = spec.autoscaling.as_ref().and_then(|autoscaling| autoscaling.scale_down.as_ref());
-    let scale_down = match scale_down {
-        None => None,
-        Some(it) => Some(time(Some(&it.stabilisation), Duration::ZERO, "autoscaling.scaleDown.stabilisation")?),
-    };
-    if scale_down.is_some_and(|window| window > Duration::from_hours(1)) {
-        return Err(Fault::invalid_spec("spec.autoscaling.scaleDown.stabilisation: at most 1h"));
-    }
+    let migration = spec.migrations.as_ref().and_then(|migrations| {
+        let need = needs.iter().find(|it| it.need.name == migrations.need).cloned()?;
+        Some(Migration { need, command: migrations.expand.command.clone(), timeout: terms.migration })
+    });
     let bounds = Bounds { min: spec.replicas.min, max: spec.replicas.max };
     let values = facts.map_or_else(
         || EnvironmentValues { class: EnvironmentClass::NonProduction.to_string(), ..EnvironmentValues::default() },
@@ -176,13 +151,53 @@ pub fn validate(object: &BettingService, facts: Option<EnvironmentFacts>) -> Res
         namespace,
         owner,
         spec: object.spec.clone(),
+        of_release,
         values,
         needs,
         migration,
-        drain,
-        progress_deadline,
-        scale_down,
+        drain: terms.drain,
+        progress_deadline: terms.progress_deadline,
+        scale_down: terms.scale_down,
         bounds,
+    })
+}
+
+/// Times of a component, with their defaults.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Terms {
+    drain: Duration,
+    progress_deadline: Duration,
+    migration: Duration,
+    scale_down: Option<Duration>,
+}
+
+/// Checks what can be checked of a component wherever it runs: of a Release too, so that one that no environment could run says so.
+pub fn component(name: &str, spec: &ComponentSpec) -> Result<Terms, Fault> {
+    ports(spec)?;
+    claims(name, &spec.needs)?;
+    if let Some(migrations) = &spec.migrations
+        && !spec.needs.iter().any(|need| need.name == migrations.need && need.engine == Engine::PostgreSQL)
+    {
+        return Err(Fault::invalid_spec(format!(
+            "spec.migrations.need: {:?} is no PostgreSQL entry of needs; name one of them",
+            migrations.need
+        )));
+    }
+    let migration = spec.migrations.as_ref().and_then(|migrations| migrations.expand.timeout.as_deref());
+    let deadline = spec.strategy.as_ref().and_then(|strategy| strategy.progress_deadline.as_deref());
+    let scale_down = spec.autoscaling.as_ref().and_then(|autoscaling| autoscaling.scale_down.as_ref());
+    let scale_down = match scale_down {
+        None => None,
+        Some(it) => Some(time(Some(&it.stabilisation), Duration::ZERO, "autoscaling.scaleDown.stabilisation")?),
+    };
+    if scale_down.is_some_and(|window| window > Duration::from_hours(1)) {
+        return Err(Fault::invalid_spec("spec.autoscaling.scaleDown.stabilisation: at most 1h"));
+    }
+    Ok(Terms {
+        drain: time(spec.drain.as_ref().map(|drain| drain.period.as_str()), DRAIN, "drain.period")?,
+        progress_deadline: time(deadline, PROGRESS_DEADLINE, "strategy.progressDeadline")?,
+        migration: time(migration, MIGRATION_TIMEOUT, "migrations.expand.timeout")?,
+        scale_down,
     })
 }
 
@@ -195,8 +210,32 @@ fn of_release(object: &BettingService, environment: &EnvironmentValues) -> bool 
         && label(labels::ENVIRONMENT) == Some(&environment.environment)
 }
 
-fn ports(object: &BettingService) -> Result<(), Fault> {
-    let spec = &object.spec.spec;
+/// What only components of a Release may have: a service that people of the tenant made reaches neither the world nor the operator.
+fn made_by_hand(spec: &ComponentSpec) -> Result<(), Fault> {
+    let refuse = |field: &str, what: &str| {
+        Err(Fault::invalid_spec(format!(
+            "spec.{field}: only components of a Release {what}; remove it, or bring the service with the environment's Release"
+        )))
+    };
+    // The called service knows its caller by name: a tenant's own service could take the name of a component that the
+    // environment does not run.
+    if !spec.calls.is_empty() {
+        return refuse("calls", "call others");
+    }
+    if spec.route.is_some() {
+        return refuse("route", "are reached through the Gateway");
+    }
+    if spec.market_book {
+        return refuse("marketBook", "get the market book");
+    }
+    // Its token is the environment's, and opens the control port of every component.
+    if spec.ports.iter().any(|port| port.name == "control") {
+        return refuse("ports", "have a port named control");
+    }
+    Ok(())
+}
+
+fn ports(spec: &ComponentSpec) -> Result<(), Fault> {
     let mut names: BTreeMap<i32, &str> = BTreeMap::new();
     for port in &spec.ports {
         if let Some(other) = names.insert(port.port, &port.name) {
@@ -205,6 +244,9 @@ fn ports(object: &BettingService) -> Result<(), Fault> {
                 port.name, port.port
             )));
         }
+    }
+    if spec.market_book && !spec.ports.iter().any(|port| port.name == "control") {
+        return Err(Fault::invalid_spec("spec.marketBook: it is pushed to port control; declare that in ports"));
     }
     let probes =
         spec.probes.iter().flat_map(|probes| [("liveness", &probes.liveness), ("readiness", &probes.readiness)]);
@@ -221,9 +263,27 @@ fn ports(object: &BettingService) -> Result<(), Fault> {
     Ok(())
 }
 
+fn claims(service: &str, needs: &[Need]) -> Result<(), Fault> {
+    let mut named = BTreeSet::new();
+    for need in needs {
+        if need.access == Some(Access::Migrate) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: access Migrate of {} is for migration Jobs; use ReadWrite or ReadOnly",
+                need.name
+            )));
+        }
+        let claim = claim_name(service, need);
+        if !named.insert(claim.clone()) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: two needs name the claim {claim}; join them, or let them name different claims"
+            )));
+        }
+    }
+    Ok(())
+}
+
 fn needs(service: &str, needs: &[Need], classes: &[DatabaseClassRef]) -> Result<Vec<BoundNeed>, Fault> {
     let mut bound = Vec::with_capacity(needs.len());
-    let mut engines: BTreeMap<String, Engine> = BTreeMap::new();
     for need in needs {
         let class = classes.iter().find(|class| class.engine == need.engine).ok_or_else(|| {
             Fault::reference_not_found(format!(
@@ -232,18 +292,7 @@ fn needs(service: &str, needs: &[Need], classes: &[DatabaseClassRef]) -> Result<
                 need.name, need.engine, need.engine
             ))
         })?;
-        if need.access == Some(Access::Migrate) {
-            return Err(Fault::invalid_spec(format!(
-                "spec.needs: access Migrate of {} is for migration Jobs; use ReadWrite or ReadOnly",
-                need.name
-            )));
-        }
         let claim = claim_name(service, need);
-        if engines.insert(claim.clone(), need.engine).is_some() {
-            return Err(Fault::invalid_spec(format!(
-                "spec.needs: two needs name the claim {claim}; join them, or let them name different claims"
-            )));
-        }
         bound.push(BoundNeed { need: need.clone(), claim, class: class.class_name.clone() });
     }
     bound.sort_by(|one, other| one.need.name.cmp(&other.need.name));
@@ -294,7 +343,6 @@ mod tests {
                 json!({"needs": [{"name": "a", "engine": "Kafka", "claim": "x"}, {"name": "b", "engine": "Kafka", "claim": "x"}]}),
                 ["the claim x", "join them"],
             ),
-            (json!({"calls": ["account"]}), ["spec.calls", "components of a Release"]),
             (json!({"drain": {"period": "9999h"}}), ["spec.drain.period", "write for example"]),
             (
                 json!({"migrations": {"need": "db", "expand": {"command": ["m"]}}}),
@@ -307,18 +355,35 @@ mod tests {
     }
 
     #[test]
-    fn only_what_the_tenant_would_prune_calls_others() {
-        for (managed_by, tenant, environment, calls) in [
-            ("paddock", "acme", "prod", true),
-            ("somebody", "acme", "prod", false),
-            ("paddock", "other", "prod", false),
-            ("paddock", "acme", "test", false),
+    fn only_what_the_tenant_would_prune_has_what_a_release_has() {
+        let ports = json!([{"name": "http", "port": 8080}]);
+        let control = json!([{"name": "http", "port": 8080}, {"name": "control", "port": 9091}]);
+        for (field, more) in [
+            ("calls", json!({"ports": ports, "calls": ["account"]})),
+            ("route", json!({"ports": ports, "route": {"path": "/"}})),
+            ("ports", json!({"ports": control})),
+            ("marketBook", json!({"ports": control, "marketBook": true})),
         ] {
-            let mut object = betting_service(json!({"calls": ["account"]}));
-            let labels =
-                [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
-            object.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-            assert_eq!(validate(&object, facts()).is_ok(), calls, "{labels:?}");
+            for (managed_by, tenant, environment, may) in [
+                ("paddock", "acme", "prod", true),
+                ("somebody", "acme", "prod", false),
+                ("paddock", "other", "prod", false),
+                ("paddock", "acme", "test", false),
+            ] {
+                let mut object = betting_service(more.clone());
+                let labels =
+                    [(labels::MANAGED_BY, managed_by), (labels::TENANT, tenant), (labels::ENVIRONMENT, environment)];
+                object.metadata.labels = Some(labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
+                match validate(&object, facts()) {
+                    Ok(service) => assert!(may && service.of_release, "{field} {labels:?}"),
+                    Err(fault) => {
+                        assert!(
+                            !may && fault.message.starts_with(&format!("spec.{field}: only components")),
+                            "{fault}"
+                        );
+                    }
+                }
+            }
         }
     }
 

@@ -1,10 +1,10 @@
 //! What a claim refers to, as last seen: its environment, its class, its Secrets, who needs it.
 
 use crate::controllers::{Ctx, Fault};
-use crate::kube::ChildKind;
 use crate::kube::cache::is_ours;
+use crate::kube::{ChildKind, secret};
 use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, ResourceExt as _};
+use kube::ResourceExt as _;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, DatabaseClass, EnvironmentClass};
 use std::collections::BTreeMap;
@@ -61,7 +61,7 @@ pub async fn dereference(ctx: &Ctx, claim: &DatabaseClaim) -> Result<Found, Faul
     if environment.is_some() {
         for role in &claim.spec.roles {
             let name = paddock_crds::names::binding_secret(&claim.name_any(), &role.name);
-            secrets.insert(role.name.clone(), secret(ctx, &namespace, &name, &claim.name_any()).await?);
+            secrets.insert(role.name.clone(), binding(ctx, &namespace, &name, &claim.name_any()).await?);
         }
     }
     Ok(Found {
@@ -87,21 +87,14 @@ pub fn environment(ctx: &Ctx, namespace: &str) -> Option<Environment> {
     })
 }
 
-async fn secret(ctx: &Ctx, namespace: &str, name: &str, claim: &str) -> Result<Live, Fault> {
-    let found = if let Some(found) = ctx.cache.secret(namespace, name) {
-        Some(found.as_ref().clone())
-    } else {
-        // The watch shows only what has our label, and may be behind: a second password would lock pods out.
-        let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-        let doing = format!("reading Secret {namespace}/{name}");
-        api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?
-    };
+async fn binding(ctx: &Ctx, namespace: &str, name: &str, claim: &str) -> Result<Live, Fault> {
+    let found = secret(ctx, namespace, name).await?;
     Ok(match found {
         None => Live::Absent,
         Some(secret) if !is_ours(&secret.metadata) => Live::Foreign("was not made by the operator"),
         Some(secret) if secret.labels().get(labels::CLAIM).map(String::as_str) != Some(claim) => {
             Live::Foreign("is the binding of another claim")
         }
-        Some(secret) => Live::Ours(Box::new(secret)),
+        Some(secret) => Live::Ours(Box::new(Arc::unwrap_or_clone(secret))),
     })
 }

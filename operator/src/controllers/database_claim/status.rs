@@ -74,7 +74,8 @@ pub(super) fn status(claim: &DatabaseClaim, found: &Found, result: &Progress<'_>
             if observed.unrepaired.is_empty() {
                 conditions.set(READY, true, "Bound", "in use as wanted")
             } else {
-                conditions.set(READY, false, "DriftNotRepairable", drift_message(observed))
+                let (reason, message) = ("DriftNotRepairable", drift_message(observed));
+                conditions.set(READY, false, reason, &message).set(STALLED, true, reason, message)
             }
         }
         Progress::Problem(problem) => {

@@ -63,6 +63,9 @@ fn drift_that_nobody_could_repair_makes_it_unready() {
         bound(&claim(Value::Null), &Observed { unrepaired: vec!["role attributes".into()], ..Observed::default() });
     assert!(brief(&status).contains(&"DriftFree=False/NotRepairable".to_owned()), "{:?}", brief(&status));
     assert!(brief(&status).contains(&"Ready=False/DriftNotRepairable".to_owned()));
+    assert!(brief(&status).contains(&"Stalled=True/DriftNotRepairable".to_owned()), "a person has to do it");
+    let mended = bound(&with(status), &Observed::default());
+    assert!(!brief(&mended).iter().any(|condition| condition.starts_with("Stalled")));
 }
 
 #[test]

@@ -14,6 +14,10 @@ use std::time::Duration;
 /// How often a claim looks for room on a full server.
 const ROOM: Duration = Duration::from_mins(1);
 
+/// Most claims of an environment: servers are shared. No matter for its ResourceQuota: one on a custom kind lets the apiserver refuse every
+/// object until the quota's controller has learnt of the kind and counted anew, which takes minutes.
+const CLAIMS: usize = 12;
+
 /// Why a claim cannot be carried out: a condition reason and a message that says what to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
@@ -61,6 +65,17 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
             ),
         ));
     };
+    if crowded(claim, &found.claims) {
+        return Err(Problem {
+            again: Some(ROOM),
+            ..Problem::of_spec(
+                "TooManyClaims",
+                format!(
+                    "the environment has {CLAIMS} other claims, and may have no more: delete one, or do without this one"
+                ),
+            )
+        });
+    }
     let Some(class) = &found.class else {
         return Err(Problem::of_spec(
             "ClassNotFound",
@@ -115,6 +130,19 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
         Engine::Kafka => topics(claim, class, environment, &identity)?,
     };
     Ok(Wanted { identity, class: class.clone(), limits: limits(class)?, topics, topic_names })
+}
+
+/// Whether its environment has all the claims that it may have without this one: such as have a server, and such as are older and wait
+/// for one too. A claim that has a server keeps it.
+fn crowded(claim: &DatabaseClaim, all: &[Arc<DatabaseClaim>]) -> bool {
+    let placed = |claim: &DatabaseClaim| claim.status.as_ref().is_some_and(|status| status.server.is_some());
+    let age = |claim: &DatabaseClaim| (claim.creation_timestamp(), claim.name_any());
+    let before = |other: &&Arc<DatabaseClaim>| {
+        other.namespace() == claim.namespace()
+            && other.name_any() != claim.name_any()
+            && (placed(other) || age(other) < age(claim))
+    };
+    !placed(claim) && all.iter().filter(before).count() >= CLAIMS
 }
 
 fn limits(class: &DatabaseClass) -> Result<Limits, Problem> {

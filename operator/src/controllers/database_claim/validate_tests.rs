@@ -56,6 +56,31 @@ fn reason(claim: &DatabaseClaim, found: &Found) -> &'static str {
 }
 
 #[test]
+fn an_environment_has_a_bounded_number_of_claims_and_keeps_those_that_it_has() {
+    let class = class("pg", "PostgreSQL", "Production", &[("a", "a:1", 500)]);
+    let made = |name: &str, second: usize, server: Value| {
+        let mut claim = postgres();
+        claim.metadata.name = Some(name.to_owned());
+        claim.metadata.creation_timestamp = from(json!(format!("2026-01-01T00:00:{second:02}Z")));
+        claim.status = from(json!({"server": server}));
+        claim
+    };
+    let mut found = found("acme", &class);
+    found.claims = (0..CLAIMS).map(|number| Arc::new(made(&format!("c{number}"), number, json!("a")))).collect();
+    assert_eq!(reason(&made("older", 0, Value::Null), &found), "TooManyClaims", "those that have a server come first");
+    assert_eq!(reason(&found.claims[3].as_ref().clone(), &found), "fine");
+    assert_eq!(reason(&made("more", 59, json!("a")), &found), "fine", "what it has stays");
+    found.claims.pop();
+    let (one, two) = (made("one", 30, Value::Null), made("two", 31, Value::Null));
+    found.claims.extend([Arc::new(one.clone()), Arc::new(two.clone())]);
+    assert_eq!((reason(&one, &found), reason(&two, &found)), ("fine", "TooManyClaims"), "of two that wait the older");
+    for claim in &mut found.claims {
+        Arc::make_mut(claim).metadata.namespace = Some("zenith-prod".into());
+    }
+    assert_eq!(reason(&two, &found), "fine", "of another environment");
+}
+
+#[test]
 fn each_fault_of_a_claim_has_its_reason() {
     let good = class("pg", "PostgreSQL", "Production", &[("a", "a:1", 5)]);
     let all = found("acme", &good);

@@ -4,9 +4,10 @@ use crate::controllers::{Ctx, Fault};
 use crate::database::kafka::KafkaBroker;
 use crate::database::postgres::{Administrator, PostgresServer, Terms};
 use crate::database::{DatabaseError, Provisioner};
+use crate::kube::secret;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use paddock_crds::v1alpha1::{DatabaseClass, Engine, Server};
+use std::sync::Arc;
 
 /// How clients reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,25 +33,17 @@ pub struct Handle {
 /// # Errors
 /// The outer error: the apiserver could not be asked. The inner one: what is wrong with the class or the Secrets that it names.
 pub async fn handle(ctx: &Ctx, class: &DatabaseClass, server: &Server) -> Result<Result<Handle, DatabaseError>, Fault> {
-    let administrator = secret(ctx, server.admin_secret.as_deref()).await?;
-    let authority = secret(ctx, server.tls.as_ref().map(|tls| tls.ca_secret.as_str())).await?;
+    let administrator = named(ctx, server.admin_secret.as_deref()).await?;
+    let authority = named(ctx, server.tls.as_ref().map(|tls| tls.ca_secret.as_str())).await?;
     let known = class.status.iter().flat_map(|status| &status.servers).find(|status| status.name == server.name);
     let term = (known.and_then(|status| status.epoch).unwrap_or_default(), ctx.terms.clone());
-    Ok(build(class.spec.engine, server, administrator.as_ref(), authority.as_ref(), term))
+    Ok(build(class.spec.engine, server, administrator.as_deref(), authority.as_deref(), term))
 }
 
-/// A Secret of the operator's namespace, by name: from its watch, or by one GET until the watch has listed them.
-async fn secret(ctx: &Ctx, name: Option<&str>) -> Result<Option<Secret>, Fault> {
-    let namespace = ctx.settings.operator_namespace.as_str();
+/// A Secret of the operator's namespace, if the class names one.
+async fn named(ctx: &Ctx, name: Option<&str>) -> Result<Option<Arc<Secret>>, Fault> {
     let Some(name) = name else { return Ok(None) };
-    if let Some(found) = ctx.cache.secret(namespace, name) {
-        return Ok(Some(found.as_ref().clone()));
-    }
-    if ctx.cache.secrets_ready(namespace) {
-        return Ok(None);
-    }
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), namespace);
-    api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading Secret {namespace}/{name}"), error))
+    secret(ctx, &ctx.settings.operator_namespace, name).await
 }
 
 fn build(

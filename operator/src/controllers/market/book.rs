@@ -2,28 +2,30 @@
 
 use super::build::{self, Published};
 use super::push::{Answer, Follower, Pusher};
-use super::status::{Progress, faulty, outside, status};
+use super::status::{Progress, faulty, news, outside, status};
 use super::validate::{Compiled, compiled};
+use crate::controllers::tenant::secret::{CONTROL, TOKEN};
 use crate::controllers::{Category, Ctx, Fault, Outcome};
-use crate::kube::{Cache, ChildKind, apply, write_status};
+use crate::kube::cache::is_ours;
+use crate::kube::{Cache, ChildKind, apply, secret, write_status};
 use futures::StreamExt as _;
+use kube::api::DynamicObject;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{Market, MarketStatus};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio_util::sync::CancellationToken;
 
-/// Secret with the token of the control ports.
-const CONTROL_SECRET: &str = "paddock-control";
 /// First wait for a pod that does not answer, and the longest: a lost node must not keep passes busy. A pod that changes, and a new
 /// book, wait for nothing.
 const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// Statuses that are written at once.
 const WRITES_AT_ONCE: usize = 8;
-/// How often a pass begins anew because a pod has another book that is not older.
-const RAISES: usize = 3;
+/// How far above ours a number that a pod claims can be: more books than were ever published.
+const LEAP: u64 = 1 << 32;
 
 /// What is remembered of a namespace. Losing it costs one push to each pod, nothing else.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +40,8 @@ struct Memory {
     in_force: BTreeMap<Follower, u64>,
     /// How often in a row a process did not take the present generation.
     missed: BTreeMap<Follower, u32>,
+    /// Processes above whose number we published, and that have taken none of our books since.
+    raised: BTreeSet<Follower>,
 }
 
 /// The books of all namespaces.
@@ -61,33 +65,32 @@ impl Books {
         self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned(), memory);
     }
 
-    /// One pass. A namespace is passed by one task at a time.
-    pub async fn reconcile(&self, ctx: &Ctx, namespace: &str) -> Result<Outcome, Fault> {
+    /// One pass. A namespace is passed by one task at a time. A pass that is `superseded` puts the book in force and leaves statuses
+    /// that are not written yet to the next one.
+    pub async fn reconcile(
+        &self,
+        ctx: &Ctx,
+        namespace: &str,
+        superseded: &CancellationToken,
+    ) -> Result<Outcome, Fault> {
         ctx.leader.fence()?;
         let markets = ctx.cache.list_in::<Market>(namespace);
-        let Some((tenant, environment)) = environment(&ctx.cache, namespace) else {
+        let Some(environment) = environment(&ctx.cache, namespace) else {
             self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
-            write_all(ctx, &markets, outside).await?;
+            if ctx.cache.child(ChildKind::Namespace, None, namespace).is_some_and(|it| ends(&it)) {
+                return Ok(Outcome::Done);
+            }
+            write_all(ctx, &markets, superseded, outside).await?;
             return Ok(Outcome::Done);
         };
         let rules = compiled(markets.iter().map(AsRef::as_ref));
-        match self.enforce(ctx, namespace, (&tenant, &environment), &rules, &markets).await {
-            Ok((progress, again)) => {
-                warn_of_refusals(ctx, &markets, &rules).await;
-                write_all(ctx, &markets, |market| {
-                    let name = market.metadata.name.as_deref().unwrap_or_default();
-                    status(market, rules.refused.get(name), &progress)
-                })
-                .await?;
-                Ok(again.map_or(Outcome::Done, |after| Outcome::Again { after }))
-            }
-            Err(fault) => {
-                if !fault.category.is_quiet() {
-                    write_all(ctx, &markets, |market| faulty(market, &fault)).await?;
-                }
-                Err(fault)
-            }
-        }
+        let (progress, again) = self.enforce(ctx, namespace, &environment, &rules, &markets).await?;
+        write_all(ctx, &markets, superseded, |market| {
+            let name = market.metadata.name.as_deref().unwrap_or_default();
+            status(market, rules.refused.get(name), &progress)
+        })
+        .await?;
+        Ok(again.map_or(Outcome::Done, |after| Outcome::Again { after }))
     }
 
     /// Publishes the book and puts it in force; says how far it came and when to try again.
@@ -95,7 +98,7 @@ impl Books {
         &self,
         ctx: &Ctx,
         namespace: &str,
-        (tenant, environment): (&str, &str),
+        environment: &Environment,
         rules: &Compiled,
         markets: &[Arc<Market>],
     ) -> Result<(Progress, Option<Duration>), Fault> {
@@ -105,14 +108,18 @@ impl Books {
             let books = markets.iter().filter_map(|market| market.status.as_ref()?.book.as_ref().map(pick));
             books.max().and_then(|number| u64::try_from(number).ok()).unwrap_or_default()
         };
-        for _ in 0..RAISES {
+        // Ends, because a process is believed once.
+        loop {
             let mut known: Vec<Published> = memory.published.iter().cloned().collect();
             known
                 .extend(ctx.cache.child(ChildKind::ConfigMap, Some(namespace), build::NAME).map(|it| build::read(&it)));
-            let floor = memory.floor.max(told(|book| book.generation));
-            let generation = build::generation(&digest, &known, floor);
+            let floor = memory.floor.max(environment.born).max(told(|book| book.generation));
+            let generation = build::generation(&digest, &known, floor).ok_or_else(|| {
+                let message = "no number is left above that of ConfigMap market-book: delete it, it is made again";
+                Fault::new(Category::InvalidSpec, message)
+            })?;
             let book = rules.book.clone().with_generation(generation);
-            let object = build::config_map(namespace, tenant, environment, &book).map_err(defect)?;
+            let object = build::config_map(namespace, &environment.tenant, &environment.name, &book).map_err(defect)?;
             if memory.published.as_ref().is_none_or(|published| published.generation != generation) {
                 memory.missed.clear();
             }
@@ -140,8 +147,6 @@ impl Books {
             self.remember(namespace, memory);
             return Ok((progress, again));
         }
-        self.remember(namespace, memory);
-        Err(Fault::new(Category::Conflict, "a pod keeps answering with a higher market book; it is tried again"))
     }
 
     /// Tells the pods that do not have the generation in force yet. Returns the highest generation of another book that one of them
@@ -158,32 +163,44 @@ impl Books {
         let followers: BTreeSet<Follower> = pods.iter().filter_map(|pod| Follower::of(pod)).collect();
         memory.in_force.retain(|follower, _| followers.contains(follower));
         memory.missed.retain(|follower, _| followers.contains(follower));
+        memory.raised.retain(|follower| followers.contains(follower));
         let missing: Vec<Follower> =
             followers.into_iter().filter(|follower| memory.in_force.get(follower) != Some(&generation)).collect();
         if missing.is_empty() {
             return Ok((None, Vec::new()));
         }
-        let Some(token) = token(&ctx.cache, namespace) else {
-            let why = format!("Secret {CONTROL_SECRET} of the environment is not there yet");
-            return Ok((None, missing.iter().map(|follower| format!("{}: {why}", follower.name)).collect()));
+        let token = match token(ctx, namespace).await? {
+            Ok(token) => token,
+            Err(why) => {
+                return Ok((None, missing.iter().map(|follower| format!("{}: {why}", follower.name)).collect()));
+            }
         };
         // Outside of the apiserver: only while this process leads (rule O5).
         ctx.leader.fence()?;
         let mut higher = None;
         let mut waiting = Vec::new();
         for (follower, answer) in self.pusher.push(missing, &token, generation, book).await {
-            match answer {
+            let why = match answer {
                 Answer::InForce => {
                     memory.missed.remove(&follower);
+                    memory.raised.remove(&follower);
                     memory.in_force.insert(follower, generation);
+                    continue;
                 }
-                Answer::Newer(other) => higher = higher.max(Some(other)),
-                Answer::Failed(why) => {
-                    waiting.push(format!("{}: {why}", follower.name));
-                    let missed = memory.missed.entry(follower).or_default();
-                    *missed = missed.saturating_add(1);
+                // It may be a tenant's own component, which must not lead the environment's book. Repeated without a book of ours in
+                // between, or far above all that was published, it is no news of another operator.
+                Answer::Newer(other)
+                    if other.saturating_sub(generation) <= LEAP && memory.raised.insert(follower.clone()) =>
+                {
+                    higher = higher.max(Some(other));
+                    format!("it has market book {other}")
                 }
-            }
+                Answer::Newer(other) => format!("it claims market book {other}, which was never published; restart it"),
+                Answer::Failed(why) => why,
+            };
+            waiting.push(format!("{}: {why}", follower.name));
+            let missed = memory.missed.entry(follower).or_default();
+            *missed = missed.saturating_add(1);
         }
         waiting.sort();
         Ok((higher, waiting))
@@ -191,58 +208,147 @@ impl Books {
 }
 
 /// How long to wait after a pass that processes missed; `missed`: how often in a row the one did that missed fewest. `None`: nobody could
-/// be told, for want of the token, whose arrival is a change.
+/// be told, for want of the token, whose arrival is a change once it is watched.
 fn wait(missed: Option<u32>) -> Duration {
     missed.map_or(LONGEST_WAIT, |missed| {
         FIRST_WAIT.saturating_mul(1 << missed.saturating_sub(1).min(8)).min(LONGEST_WAIT)
     })
 }
 
-/// Tenant and environment of a namespace that is one and stays.
-fn environment(cache: &Cache, namespace: &str) -> Option<(String, String)> {
+/// The environment that a namespace is.
+struct Environment {
+    tenant: String,
+    name: String,
+    /// When the namespace was made, in seconds. Books are numbered from there: all that knows their numbers here goes with the
+    /// namespace, but databases of its services stay and refuse what is lower, also if it is made again.
+    born: u64,
+}
+
+/// The environment that a namespace is, if it stays.
+fn environment(cache: &Cache, namespace: &str) -> Option<Environment> {
     let found = cache.child(ChildKind::Namespace, None, namespace)?;
-    if found.metadata.deletion_timestamp.is_some() {
+    if ends(&found) {
         return None;
     }
     let labels = found.metadata.labels.as_ref()?;
-    Some((labels.get(labels::TENANT)?.clone(), labels.get(labels::ENVIRONMENT)?.clone()))
+    let born = found.metadata.creation_timestamp.as_ref().and_then(|time| u64::try_from(time.0.as_second()).ok());
+    Some(Environment {
+        tenant: labels.get(labels::TENANT)?.clone(),
+        name: labels.get(labels::ENVIRONMENT)?.clone(),
+        born: born.unwrap_or_default(),
+    })
 }
 
-fn token(cache: &Cache, namespace: &str) -> Option<SecretString> {
-    let secret = cache.secret(namespace, CONTROL_SECRET)?;
-    let bytes = &secret.data.as_ref()?.get("token")?.0;
-    Some(SecretString::from(String::from_utf8(bytes.clone()).ok()?.trim().to_owned()))
+/// Whether a namespace goes, and all Markets with it.
+fn ends(namespace: &DynamicObject) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
 }
 
-/// One event for each Market that is refused for a new reason.
-async fn warn_of_refusals(ctx: &Ctx, markets: &[Arc<Market>], rules: &Compiled) {
-    for market in markets {
-        let name = market.metadata.name.as_deref().unwrap_or_default();
-        let Some(refusal) = rules.refused.get(name) else { continue };
-        let conditions = market.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        if !conditions.iter().any(|condition| condition.type_ == "Accepted" && condition.reason == refusal.reason) {
-            ctx.events.warning(market.as_ref(), refusal.reason, "Compile", refusal.message.clone()).await;
+/// The token of the environment's control ports, or why there is none to use.
+async fn token(ctx: &Ctx, namespace: &str) -> Result<Result<SecretString, String>, Fault> {
+    // Suspensions do not wait for the Tenant's pass, which begins the watch.
+    let found = if ctx.cache.secrets_ready(namespace) {
+        Ok(ctx.cache.secret(namespace, CONTROL))
+    } else {
+        secret(ctx, namespace, CONTROL).await
+    };
+    let found = match found {
+        Err(fault) if fault.category == Category::Forbidden => {
+            return Ok(Err(format!("the operator has no right yet to read Secret {CONTROL} of the environment")));
         }
+        found => found?,
+    };
+    let Some(found) = found else { return Ok(Err(format!("Secret {CONTROL} of the environment is not there yet"))) };
+    if !is_ours(&found.metadata) {
+        let why = format!("Secret {CONTROL} of the environment was not made by the operator: delete or rename it");
+        return Ok(Err(why));
     }
+    let token = found.data.as_ref().and_then(|data| String::from_utf8(data.get(TOKEN)?.0.clone()).ok());
+    Ok(token
+        .map(|token| token.trim().into())
+        .ok_or_else(|| format!("Secret {CONTROL} of the environment has no token")))
 }
 
-/// Writes the statuses that say something new. All are tried; the first fault counts.
-async fn write_all(ctx: &Ctx, markets: &[Arc<Market>], status: impl Fn(&Market) -> MarketStatus) -> Result<(), Fault> {
+/// Puts a fault of a pass onto the Markets of its namespace.
+pub(super) async fn tell(
+    ctx: &Ctx,
+    namespace: &str,
+    fault: &Fault,
+    superseded: &CancellationToken,
+) -> Result<(), Fault> {
+    write_all(ctx, &ctx.cache.list_in::<Market>(namespace), superseded, |market| faulty(market, fault)).await
+}
+
+/// Writes the statuses that say something new, those of changed Markets first, with one event for each that says that something is
+/// wrong. All are tried unless the pass is superseded; the first fault counts.
+async fn write_all(
+    ctx: &Ctx,
+    markets: &[Arc<Market>],
+    superseded: &CancellationToken,
+    status: impl Fn(&Market) -> MarketStatus,
+) -> Result<(), Fault> {
     let mut writes = Vec::with_capacity(markets.len());
     for market in markets {
-        let value = serde_json::to_value(status(market)).map_err(|error| {
+        let new = status(market);
+        let value = serde_json::to_value(&new).map_err(|error| {
             Fault::new(Category::Panic, "a Market's status has no JSON form: report this defect").with_source(error)
         })?;
-        writes.push((market.clone(), value));
+        writes.push((market.clone(), new, value));
     }
+    writes.sort_by_key(|(market, ..)| seen(market));
     let results: Vec<Result<(), Fault>> = futures::stream::iter(writes)
-        .map(|(market, value)| async move { write_status(ctx, market.as_ref(), value).await })
+        .take_until(superseded.cancelled())
+        .map(|(market, new, value)| async move {
+            write_status(ctx, market.as_ref(), value).await?;
+            if let Some(wrong) = news(&market, &new) {
+                ctx.events.warning(market.as_ref(), &wrong.reason, "Compile", wrong.message.clone()).await;
+            }
+            Ok(())
+        })
         .buffer_unordered(WRITES_AT_ONCE)
         .collect()
         .await;
     results.into_iter().collect()
 }
 
+/// Whether the status is of the present spec.
+fn seen(market: &Market) -> bool {
+    market.status.as_ref().is_some_and(|status| status.observed_generation == market.metadata.generation)
+}
+
 fn defect(error: paddock_market_book::BookError) -> Fault {
     Fault::new(Category::Panic, "a market book has no JSON form: report this defect").with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::validate::tests::market;
+    use super::*;
+    use crate::settings::Settings;
+    use serde_json::Value;
+
+    #[tokio::test]
+    async fn a_superseded_pass_leaves_statuses_to_the_next() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Nobody answers there.
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let ctx = Ctx::detached(kube::Client::try_from(config).unwrap(), Settings::default()).unwrap();
+        let markets = [Arc::new(market("a", 1, Value::Null)), Arc::new(market("b", 2, Value::Null))];
+        let tried = || ctx.metrics.status_writes.with_label_values(&["Market", "failed"]).get();
+        let superseded = CancellationToken::new();
+        write_all(&ctx, &markets, &superseded, outside).await.unwrap_err();
+        assert_eq!(tried(), 2);
+        superseded.cancel();
+        write_all(&ctx, &markets, &superseded, outside).await.unwrap();
+        assert_eq!(tried(), 2);
+    }
+
+    #[test]
+    fn a_changed_market_is_told_first() {
+        let mut old = market("a", 1, Value::Null);
+        old.status = Some(MarketStatus { observed_generation: old.metadata.generation, ..MarketStatus::default() });
+        let mut changed = old.clone();
+        changed.metadata.generation = Some(2);
+        assert!((seen(&old), seen(&changed)) == (true, false) && !seen(&market("new", 1, Value::Null)));
+    }
 }

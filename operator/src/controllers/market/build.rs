@@ -41,14 +41,14 @@ pub fn read(config_map: &DynamicObject) -> Published {
 }
 
 /// The generation of a book: that of the latest published one if they enforce the same, else the next (never a lower one than
-/// any that was seen).
-pub fn generation(digest: &str, known: &[Published], at_least: u64) -> u64 {
+/// any that was seen). `None`: there is none above.
+pub fn generation(digest: &str, known: &[Published], at_least: u64) -> Option<u64> {
     let latest = known.iter().max_by_key(|published| published.generation);
     match latest {
         Some(latest) if latest.digest == digest && latest.generation >= at_least && latest.generation > 0 => {
-            latest.generation
+            Some(latest.generation)
         }
-        _ => latest.map_or(0, |latest| latest.generation).max(at_least).saturating_add(1),
+        _ => latest.map_or(0, |latest| latest.generation).max(at_least).checked_add(1),
     }
 }
 
@@ -98,17 +98,19 @@ mod tests {
         let empty = compiled(&[]).book;
         let one = compiled(&[market("a", 1, Value::Null)]).book;
         let (none, some) = (digest(&empty).unwrap(), digest(&one).unwrap());
-        assert_eq!(generation(&none, &[], 0), 1, "also an empty book has a generation");
+        assert_eq!(generation(&none, &[], 0), Some(1), "also an empty book has a generation");
         let known = Published { generation: 4, digest: none.clone() };
-        assert_eq!(generation(&none, std::slice::from_ref(&known), 0), 4);
-        assert_eq!(generation(&some, std::slice::from_ref(&known), 0), 5);
+        assert_eq!(generation(&none, std::slice::from_ref(&known), 0), Some(4));
+        assert_eq!(generation(&some, std::slice::from_ref(&known), 0), Some(5));
         let older = Published { generation: 2, digest: some.clone() };
         assert_eq!(
             generation(&some, &[known.clone(), older], 0),
-            5,
+            Some(5),
             "an older book with these rules does not come back"
         );
-        assert_eq!(generation(&none, &[known], 9), 10, "a pod that has 9 refuses less");
+        assert_eq!(generation(&none, &[known], 9), Some(10), "a pod that has 9 refuses less");
+        let last = Published { generation: u64::MAX, digest: none };
+        assert_eq!(generation(&some, &[last], 0), None);
     }
 
     #[test]

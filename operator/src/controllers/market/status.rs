@@ -3,11 +3,14 @@
 use super::validate::Refusal;
 use crate::controllers::Fault;
 use crate::kube::Conditions;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use paddock_crds::v1alpha1::{BookStatus, Market, MarketState, MarketStatus};
 
 const ACCEPTED: &str = "Accepted";
 const SUSPENDED: &str = "Suspended";
+/// Nothing is wrong: pods start and end.
+const WAITING: &str = "WaitingForPods";
 /// Pods that a message names.
 const NAMED: usize = 3;
 
@@ -45,7 +48,7 @@ pub fn status(market: &Market, refusal: Option<&Refusal>, progress: &Progress) -
         all.set(READY, true, "Enforced", format!("every pod enforces market book {generation}"))
     } else {
         let message = waits(generation, &progress.waiting);
-        all.set(READY, false, "WaitingForPods", &message).set(RECONCILING, true, "WaitingForPods", message)
+        all.set(READY, false, WAITING, &message).set(RECONCILING, true, WAITING, message)
     };
     let number = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     MarketStatus {
@@ -83,15 +86,28 @@ pub fn faulty(market: &Market, fault: &Fault) -> MarketStatus {
     }
 }
 
+/// What is wrong by a new status of a Market and was not by the old one: worth an event.
+pub fn news<'a>(market: &Market, new: &'a MarketStatus) -> Option<&'a Condition> {
+    let known = |reason: &str| old(market).iter().any(|it| it.status == "False" && it.reason == reason);
+    let wrong = |it: &&Condition| {
+        [ACCEPTED, READY].contains(&it.type_.as_str()) && it.status == "False" && it.reason != WAITING
+    };
+    new.conditions.iter().filter(wrong).find(|it| !known(&it.reason))
+}
+
+fn old(market: &Market) -> &[Condition] {
+    market.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
 fn conditions(market: &Market) -> Conditions {
-    let old = market.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    Conditions::from(old, market.metadata.generation)
+    Conditions::from(old(market), market.metadata.generation)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::validate::tests::market;
     use super::*;
+    use crate::controllers::Category;
     use serde_json::{Value, json};
 
     fn words(status: &MarketStatus) -> Vec<String> {
@@ -130,5 +146,27 @@ mod tests {
         assert_eq!(words(&refused), ["Accepted=False/Overlap", "Ready=False/Overlap", "Stalled=True/Overlap"]);
         assert_eq!(refused.book, None);
         assert_eq!(words(&outside(&market))[0], "Accepted=False/NotAnEnvironment");
+    }
+
+    #[test]
+    fn what_goes_wrong_is_told_once() {
+        let told = |market: &Market, new: &MarketStatus| news(market, new).map(|it| it.reason.clone());
+        let after = |status: &MarketStatus| {
+            let mut market = market("a", 1, Value::Null);
+            market.status = Some(status.clone());
+            market
+        };
+        let fresh = market("a", 1, Value::Null);
+        let refusal = Refusal { reason: "Overlap", message: "b is older".into() };
+        let refused = status(&fresh, Some(&refusal), &Progress::default());
+        assert_eq!(told(&fresh, &refused).as_deref(), Some("Overlap"));
+        assert_eq!(told(&after(&refused), &refused), None);
+        let broken = faulty(&after(&refused), &Fault::new(Category::NotOurs, "not ours"));
+        assert_eq!(told(&after(&refused), &broken).as_deref(), Some("NotOurs"));
+        let again = status(&after(&broken), Some(&refusal), &Progress::default());
+        assert_eq!(told(&after(&broken), &again), None, "it was refused all the time");
+        assert_eq!(told(&fresh, &outside(&fresh)).as_deref(), Some("NotAnEnvironment"));
+        let waiting = status(&fresh, None, &Progress { generation: 2, acknowledged: 1, waiting: vec!["p: no".into()] });
+        assert_eq!(told(&fresh, &waiting), None);
     }
 }

@@ -1,9 +1,12 @@
 //! From Markets to rules of a book, and what is wrong with those that are none. Pure.
 
 use paddock_crds::v1alpha1::Market;
-use paddock_market_book::{Book, Candidate, FieldError, MarketRule, RuleSpec, compile};
+use paddock_market_book::{Book, Candidate, FieldError, MarketRule, RuleSpec, RuleState, compile};
 use paddock_odds::MarketType;
 use std::collections::BTreeMap;
+
+/// Most that the rules of a book may take, in bytes of their JSON: the apiserver keeps no ConfigMap above 1 MiB.
+const ROOM: usize = 900 * 1024;
 
 /// Why a Market is not in the book.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub fn compiled<'a>(markets: impl IntoIterator<Item = &'a Market>) -> Compiled {
             Err(refusal) => _ = refused.insert(name, refusal),
         }
     }
-    let (book, overlaps) = compile(0, candidates);
+    let (mut book, overlaps) = compile(0, candidates.clone());
     for overlap in overlaps {
         let message = format!(
             "{} is older, equally narrow and applies to some of the same lines ({}); make this Market's selector or \
@@ -46,7 +49,37 @@ pub fn compiled<'a>(markets: impl IntoIterator<Item = &'a Market>) -> Compiled {
         );
         refused.insert(overlap.refused, Refusal { reason: "Overlap", message });
     }
+    candidates.retain(|candidate| !refused.contains_key(&candidate.rule.name));
+    let left_out = without_room(&mut candidates);
+    if !left_out.is_empty() {
+        (book, _) = compile(0, candidates);
+    }
+    for name in left_out {
+        let message = format!(
+            "the environment's market book is full: its rules may take {} KiB; delete Markets, or make lists in their selectors \
+             shorter",
+            ROOM / 1024
+        );
+        refused.insert(name, Refusal { reason: "BookFull", message });
+    }
     Compiled { book, refused }
+}
+
+/// Takes the youngest rules out until the others have room, and answers their names: a book that cannot be published would hold up
+/// every suspension. Rules that take no bets stay before those that do.
+fn without_room(candidates: &mut Vec<Candidate>) -> Vec<String> {
+    let size = |candidate: &Candidate| serde_json::to_string(&candidate.rule).map_or(0, |json| json.len() + 1);
+    if candidates.iter().map(size).sum::<usize>() <= ROOM {
+        return Vec::new();
+    }
+    candidates.sort_by_cached_key(|it| (it.rule.state == RuleState::Open, it.created_at.clone(), it.rule.name.clone()));
+    let mut taken = 0;
+    let fits = |candidate: &&Candidate| {
+        taken += size(candidate);
+        taken <= ROOM
+    };
+    let fit = candidates.iter().take_while(fits).count();
+    candidates.split_off(fit).into_iter().map(|candidate| candidate.rule.name).collect()
 }
 
 fn created_at(market: &Market) -> String {
@@ -139,6 +172,31 @@ pub(crate) mod tests {
         assert_eq!(compiled.book.rules()[0].name, "older");
         assert_eq!(compiled.refused["younger"].reason, "Overlap");
         assert!(compiled.refused["younger"].message.contains("older"));
+    }
+
+    #[test]
+    fn a_full_book_leaves_the_youngest_out_but_none_that_stops_bets() {
+        // As long as lists may be: about 6 KiB each.
+        let long = |number: usize, state: &str| {
+            let tournaments: Vec<String> = (0..100).map(|it| format!("sr:tournament:{number:04}{it:052}")).collect();
+            let mut market =
+                market(&format!("m{number:04}"), 0, json!({"state": state, "selector": {"tournaments": tournaments}}));
+            market.metadata.creation_timestamp =
+                serde_json::from_value(json!(format!("2026-01-01T{:02}:{:02}:00Z", number / 60, number % 60))).unwrap();
+            market
+        };
+        let mut all: Vec<Market> = (0..200).map(|number| long(number, "Open")).collect();
+        all.push(long(200, "Suspended"));
+        all.push(market("younger", 0, json!({"marketType": "who-knows"})));
+        let compiled = compiled(&all);
+        let size = compiled.book.to_json().unwrap().len();
+        assert!(size < 1 << 20 && size > ROOM - 8192, "{size}");
+        let full = compiled.refused.iter().filter(|(_, refusal)| refusal.reason == "BookFull");
+        let names: Vec<&String> = full.map(|(name, _)| name).collect();
+        assert_eq!(names.len() + compiled.book.rules().len(), 201);
+        assert_eq!((names[0], names[names.len() - 1]), (&format!("m{:04}", 200 - names.len()), &"m0199".to_owned()));
+        assert!(compiled.book.rule("m0200").is_some(), "what is suspended stays suspended");
+        assert_eq!(compiled.refused["younger"].reason, "UnknownMarketType");
     }
 
     proptest! {

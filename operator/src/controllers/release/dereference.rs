@@ -4,9 +4,11 @@ use crate::kube::Cache;
 use kube::ResourceExt as _;
 use paddock_crds::v1alpha1::Tenant;
 
-/// Environments that ask for the Release, as `tenant/environment`, in order. A Tenant that is being deleted asks for nothing.
+/// Environments that ask for the Release, as `tenant/environment`, in order. A Tenant that is being deleted asks for nothing; one that
+/// cannot be read may ask for any.
 pub fn users(cache: &Cache, release: &str) -> Vec<String> {
-    cache
+    let unreadable = cache.unreadables::<Tenant>().into_iter().map(|name| format!("{name} (cannot be read)"));
+    let mut users: Vec<String> = cache
         .list::<Tenant>()
         .iter()
         .filter(|tenant| tenant.metadata.deletion_timestamp.is_none())
@@ -14,7 +16,9 @@ pub fn users(cache: &Cache, release: &str) -> Vec<String> {
             let wanting = tenant.spec.environments.iter().filter(|e| e.release == release);
             wanting.map(|e| format!("{}/{}", tenant.name_any(), e.name)).collect::<Vec<_>>()
         })
-        .collect()
+        .collect();
+    users.extend(unreadable);
+    users
 }
 
 #[cfg(test)]
@@ -38,5 +42,15 @@ mod tests {
         acme.metadata.resource_version = Some("2".into());
         cache.observe(acme);
         assert_eq!(users(&cache, "r1"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_tenant_that_cannot_be_read_may_ask_for_any() {
+        let cache = Cache::new();
+        let acme = tenant(json!([{"name": "prod", "class": "Production", "release": "r1"}]));
+        cache.observe_unreadable::<Tenant>(&acme.metadata);
+        assert_eq!(users(&cache, "r9"), ["acme (cannot be read)"]);
+        cache.observe(acme);
+        assert_eq!(users(&cache, "r9"), Vec::<String>::new());
     }
 }

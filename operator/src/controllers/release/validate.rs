@@ -1,7 +1,9 @@
 //! Checks across the fields of a Release that its schema cannot make.
 
-use paddock_crds::v1alpha1::{Engine, Need, NeedTopic, Probe, ReleaseComponent, ReleaseSpec};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::controllers::betting_service;
+use crate::rollout::revision::claim_name;
+use paddock_crds::v1alpha1::{Engine, NeedTopic, ReleaseComponent, ReleaseSpec};
+use std::collections::BTreeMap;
 
 /// Everything that keeps a Release from running, each naming the component and what to change. Empty means that it can run.
 pub fn problems(release: &ReleaseSpec) -> Vec<String> {
@@ -13,21 +15,8 @@ pub fn problems(release: &ReleaseSpec) -> Vec<String> {
 fn component(component: &ReleaseComponent) -> Vec<String> {
     let mut found = Vec::new();
     let (name, spec) = (&component.name, &component.component);
-    let mut numbers = BTreeSet::new();
-    for port in &spec.ports {
-        if !numbers.insert(port.port) {
-            found.push(format!("component {name}: port {} has two names: give each port its own number", port.port));
-        }
-    }
-    let declared = |port: &str| spec.ports.iter().any(|p| p.name == port);
-    if spec.market_book && !declared("control") {
-        found.push(format!("component {name}: marketBook is pushed to port control: declare it in ports"));
-    }
-    let probes = spec.probes.iter().flat_map(|p| [("liveness", &p.liveness), ("readiness", &p.readiness)]);
-    for (probe, port) in probes.filter_map(|(which, probe)| probe.as_ref().map(|Probe { port, .. }| (which, port))) {
-        if !declared(port) {
-            found.push(format!("component {name}: probes.{probe} asks port {port}, which ports does not declare"));
-        }
+    if let Err(fault) = betting_service::validate::component(name, spec) {
+        found.push(format!("component {name}: {}", fault.message.trim_start_matches("spec.")));
     }
     if let Some((_, digest)) = spec.image.rsplit_once('@')
         && !super::super::tenant::build::services::has_digest(&spec.image)
@@ -35,11 +24,6 @@ fn component(component: &ReleaseComponent) -> Vec<String> {
         found.push(format!("component {name}: {digest} is no digest: write sha256: and 64 hexadecimal digits"));
     }
     found
-}
-
-/// The claim of a need, named as services name it.
-fn claim_name(component: &str, need: &Need) -> String {
-    need.claim.clone().unwrap_or_else(|| format!("{component}-{}", need.name))
 }
 
 /// Several components may share a claim: then they must agree on what it is.
@@ -134,9 +118,25 @@ mod tests {
     }
 
     #[rstest]
-    #[case::ports(json!({"ports": [{"name": "http", "port": 80}, {"name": "metrics", "port": 80}]}), "port 80 has two names")]
+    #[case::ports(json!({"ports": [{"name": "http", "port": 80}, {"name": "metrics", "port": 80}]}), "ports: http and metrics are both 80")]
     #[case::book_without_control(json!({"marketBook": true, "ports": [{"name": "http", "port": 80}]}), "port control")]
-    #[case::probe(json!({"probes": {"readiness": {"path": "/", "port": "admin"}}}), "probes.readiness asks port admin")]
+    #[case::probe(json!({"probes": {"readiness": {"path": "/", "port": "admin"}}}), "probes.readiness.port: \"admin\" is no entry")]
+    #[case::migrate(json!({"needs": [{"name": "db", "engine": "PostgreSQL", "access": "Migrate"}]}), "access Migrate of db")]
+    #[case::one_claim_twice(json!({"needs": [
+        {"name": "a", "engine": "PostgreSQL", "claim": "c"}, {"name": "b", "engine": "PostgreSQL", "claim": "c"}
+    ]}), "two needs name the claim c")]
+    #[case::long_drain(json!({"drain": {"period": "169h"}}), "drain.period")]
+    #[case::long_deadline(json!({"strategy": {"type": "Rolling", "progressDeadline": "200h"}}), "strategy.progressDeadline")]
+    #[case::long_stabilisation(
+        json!({"autoscaling": {"metrics": [{"cpu": 70}], "scaleDown": {"stabilisation": "61m"}}}), "stabilisation: at most 1h"
+    )]
+    #[case::long_migration(
+        json!({
+            "needs": [{"name": "db", "engine": "PostgreSQL"}],
+            "migrations": {"need": "db", "expand": {"command": ["/m"], "timeout": "200h"}}
+        }),
+        "migrations.expand.timeout"
+    )]
     #[case::digest(json!({"image": "r.example/p@sha256:12"}), "is no digest")]
     fn a_component_at_odds_with_itself(#[case] extra: Value, #[case] says: &str) {
         let release = release("r", json!([with(extra)]));

@@ -9,13 +9,13 @@ use super::finding::{Concern, Finding};
 use super::secret;
 use super::validate::Checked;
 use crate::controllers::Ctx;
+use crate::controllers::betting_service::apply::withdraw_ended;
 use crate::fault::{Category, Fault};
 use crate::issuer::TOKEN_ISSUER;
 use crate::kube::cache::is_ours;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use futures::future::join_all;
 use k8s_openapi::api::core::v1::Secret;
-use kube::Api;
 use kube::api::DynamicObject;
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, Environment, Owner, Tenant};
@@ -151,9 +151,6 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
 async fn own_namespace(ctx: &Ctx, pass: &mut Applied<'_>) -> bool {
     let name = pass.identity.namespace();
     let live = ctx.cache.child(ChildKind::Namespace, None, &name);
-    if live.is_none() {
-        ctx.cache.forget_secrets(&name);
-    }
     let foreign = live.is_some_and(|live| !namespace::is_ours(&pass.identity, &live));
     let result = if foreign {
         Err(Fault::new(Category::NotOurs, String::new()))
@@ -242,21 +239,15 @@ fn secret_fault(pass: &mut Applied<'_>, concern: Concern, fault: Fault) {
     }
 }
 
-/// A Secret of ours, from the cache once it is filled, else by one request: deciding that there is none makes a new one.
+/// A Secret of ours.
 async fn live_secret(ctx: &Ctx, identity: &Identity, name: &str) -> Result<Option<Arc<Secret>>, Fault> {
     let namespace = identity.namespace();
-    if let Some(live) = ctx.cache.secret(&namespace, name) {
-        return Ok(Some(live));
-    }
-    let api: Api<Secret> = Api::namespaced(ctx.client.clone(), &namespace);
-    let doing = format!("reading Secret {namespace}/{name}");
-    let live = api.get_opt(name).await.map_err(|error| Fault::of_request(&doing, error))?;
-    match live {
+    match crate::kube::secret(ctx, &namespace, name).await? {
         Some(live) if !is_ours(&live.metadata) => Err(Fault::new(
             Category::NotOurs,
             format!("Secret {namespace}/{name} exists and was not made by the operator: delete or rename it"),
         )),
-        live => Ok(live.map(Arc::new)),
+        live => Ok(live),
     }
 }
 
@@ -274,6 +265,12 @@ async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingServic
     let pruned = prune(ctx, &[ChildKind::BettingService], Some(&namespace), &selector, &keep).await;
     if let Err(fault) = pruned {
         pass.fault(Concern::Services, fault);
+    }
+    match withdraw_ended(ctx, &namespace).await {
+        // Their pods end without waking the Tenant.
+        Ok(true) => pass.look_again(LOOK_AGAIN),
+        Ok(false) => {}
+        Err(fault) => pass.fault(Concern::Databases, fault),
     }
     // Writes go through the cache: it holds what was just applied.
     pass.services = live_services(ctx, &pass.identity)

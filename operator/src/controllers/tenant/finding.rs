@@ -49,6 +49,8 @@ pub enum Weight {
     Stalled,
     /// It ends by itself.
     Waiting,
+    /// It ends by itself, and takes nothing away meanwhile: what was served before still is.
+    Settling,
 }
 
 /// One thing that keeps one environment from being as wanted.
@@ -73,6 +75,11 @@ impl Finding {
     /// Something that ends by itself.
     pub fn waiting(concern: Concern, environment: &str, reason: &'static str, message: impl Display) -> Self {
         Self { concern, weight: Weight::Waiting, reason, message: format!("environment {environment}: {message}") }
+    }
+
+    /// Something that ends by itself while what was served before still is.
+    pub fn settling(concern: Concern, environment: &str, reason: &'static str, message: impl Display) -> Self {
+        Self { weight: Weight::Settling, ..Self::waiting(concern, environment, reason, message) }
     }
 
     /// A fault that concerns this environment alone.

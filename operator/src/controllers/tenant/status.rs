@@ -13,8 +13,13 @@ use strum::IntoEnumIterator as _;
 pub fn status(tenant: &Tenant, environments: &[Applied<'_>]) -> TenantStatus {
     let old = tenant.status.as_ref();
     let states: Vec<EnvironmentStatus> = environments.iter().map(|e| environment(old, e)).collect();
-    let findings: Vec<Finding> =
-        environments.iter().flat_map(|e| e.findings.iter().cloned().chain(of_services(e))).collect();
+    let findings: Vec<(bool, Finding)> = environments
+        .iter()
+        .flat_map(|e| {
+            let served = is_served(e);
+            e.findings.iter().cloned().chain(of_services(e)).map(move |finding| (served, finding))
+        })
+        .collect();
     let conditions = Conditions::from(old.map_or(&[], |s| &s.conditions), tenant.metadata.generation);
     TenantStatus {
         observed_generation: tenant.metadata.generation,
@@ -33,7 +38,7 @@ fn summary(states: &[EnvironmentStatus]) -> String {
 
 fn environment(old: Option<&TenantStatus>, applied: &Applied<'_>) -> EnvironmentStatus {
     let before = old.and_then(|s| s.environments.iter().find(|e| e.name == applied.spec.name));
-    let ready = applied.services.iter().filter(|s| is_ready(s)).count();
+    let ready = applied.services.iter().filter(|s| serves(s)).count();
     let total = applied.wanted.unwrap_or(applied.services.len());
     let release =
         if runs_target(applied) { Some(applied.spec.release.clone()) } else { before.and_then(|e| e.release.clone()) };
@@ -70,12 +75,10 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
                 "ServiceStalled",
                 format!("service {name} needs you: {}: {}", why.reason, why.message),
             )),
-            None if !is_well(service) => {
-                let why = condition(service, READY).filter(|_| is_current(service));
-                let why = why.map_or_else(
-                    || "it was changed a moment ago".to_owned(),
-                    |c| format!("{}: {}", c.reason, c.message),
-                );
+            None if !rests(service) && !serves(service) => {
+                let why = condition(service, READY);
+                let why = why
+                    .map_or_else(|| "it was made a moment ago".to_owned(), |c| format!("{}: {}", c.reason, c.message));
                 findings.push(Finding::waiting(
                     Concern::Services,
                     environment,
@@ -104,14 +107,21 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
             .filter_map(|s| s.metadata.name.as_deref())
             .collect();
         let message = format!("Release {} is on its way; not there yet: {}", applied.spec.release, behind.join(", "));
-        findings.push(Finding::waiting(Concern::Release, environment, "RollingOut", message));
+        findings.push(Finding::settling(Concern::Release, environment, "RollingOut", message));
     }
     findings
 }
 
+/// Whether everything that an environment should run serves, be it of an earlier spec or Release.
+fn is_served(applied: &Applied<'_>) -> bool {
+    let services = &applied.services;
+    let all_there = applied.wanted.map_or(!services.is_empty(), |wanted| services.len() >= wanted);
+    all_there && services.iter().all(|service| serves(service) || rests(service))
+}
+
 /// Whether a service runs what its spec says, and nothing else.
 pub fn runs_as_specified(service: &BettingService) -> bool {
-    is_well(service) && is_settled(service)
+    is_current(service) && (serves(service) || rests(service)) && is_settled(service)
 }
 
 /// Whether the status was computed from the present spec.
@@ -119,16 +129,14 @@ fn is_current(service: &BettingService) -> bool {
     service.status.as_ref().is_some_and(|s| s.observed_generation == service.metadata.generation)
 }
 
-fn is_ready(service: &BettingService) -> bool {
-    is_current(service)
-        && service.metadata.deletion_timestamp.is_none()
-        && condition(service, READY).is_some_and(|c| c.status == "True")
+/// Whether enough pods of it are ready, as last told: a spec that was changed a moment ago takes none away.
+fn serves(service: &BettingService) -> bool {
+    service.metadata.deletion_timestamp.is_none() && condition(service, READY).is_some_and(|c| c.status == "True")
 }
 
-/// Ready, or at size 0 because its spec says so.
-fn is_well(service: &BettingService) -> bool {
-    let suspended = service.spec.suspended && condition(service, READY).is_some_and(|c| c.reason == "Suspended");
-    is_ready(service) || (suspended && is_current(service))
+/// At size 0 because its spec says so.
+fn rests(service: &BettingService) -> bool {
+    service.spec.suspended && condition(service, READY).is_some_and(|c| c.reason == "Suspended")
 }
 
 /// Whether the stable revision is the one that the spec asks for.
@@ -147,11 +155,12 @@ fn condition<'a>(service: &'a BettingService, type_: &str) -> Option<&'a Conditi
     service.status.as_ref()?.conditions.iter().find(|c| c.type_ == type_)
 }
 
-/// One condition per concern, then the three that tools wait for.
-fn conclude(mut conditions: Conditions, findings: &[Finding], suspended: bool) -> Vec<Condition> {
+/// One condition per concern, then the three that tools wait for. Each finding comes with whether its environment is served all the
+/// same.
+fn conclude(mut conditions: Conditions, findings: &[(bool, Finding)], suspended: bool) -> Vec<Condition> {
     let mut worst: Vec<&Finding> = Vec::new();
     for concern in Concern::iter() {
-        let mut mine: Vec<&Finding> = findings.iter().filter(|f| f.concern == concern).collect();
+        let mut mine: Vec<&Finding> = findings.iter().map(|(_, f)| f).filter(|f| f.concern == concern).collect();
         mine.sort_by_key(|f| f.weight);
         conditions = match mine.first() {
             None => {
@@ -164,18 +173,17 @@ fn conclude(mut conditions: Conditions, findings: &[Finding], suspended: bool) -
     }
     worst.sort_by_key(|f| f.weight);
     let stalled: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight == Weight::Stalled).collect();
-    let waiting: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight == Weight::Waiting).collect();
-    // A rollout in flight takes nothing away from what is served.
-    let unserved = worst.iter().find(|f| f.weight == Weight::Stalled || f.concern != Concern::Release);
-    conditions = match unserved {
-        Some(first) => {
-            let all: Vec<&Finding> = worst
-                .iter()
-                .copied()
-                .filter(|f| f.weight == Weight::Stalled || f.concern != Concern::Release)
-                .collect();
-            conditions.set(READY, false, first.reason, joined(&all))
-        }
+    let waiting: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight != Weight::Stalled).collect();
+    // What takes nothing away from what is served has its concern's condition, and Reconciling or Stalled: a rollout in flight, one
+    // that failed, a Release that does not exist.
+    let mut unserved: Vec<&Finding> = findings
+        .iter()
+        .filter(|(served, f)| f.weight != Weight::Settling && (!served || f.concern == Concern::Domains))
+        .map(|(_, f)| f)
+        .collect();
+    unserved.sort_by_key(|f| (f.weight, f.concern));
+    conditions = match unserved.first() {
+        Some(first) => conditions.set(READY, false, first.reason, joined(&unserved)),
         None if suspended => conditions.set(READY, true, "Suspended", "suspended: nothing runs, all data is kept"),
         None => conditions.set(READY, true, "Ready", "every environment is served"),
     };
@@ -287,13 +295,83 @@ mod tests {
     }
 
     #[test]
-    fn a_status_of_an_older_spec_does_not_count() {
+    fn a_spec_that_changed_a_moment_ago_takes_nothing_away() {
         let tenant = prod();
-        let services = vec![service("rates", "True", true, 1)];
-        let status = status(&tenant, &[applied(&tenant.spec.environments[0], services, Vec::new())]);
-        assert_eq!(status.summary.as_deref(), Some("prod 0/1"));
-        assert_eq!(get(&status, "Ready"), Some(("False", "ServicesNotReady")));
-        assert_eq!(status.environments[0].release, None);
+        let mut new = service("account", "True", true, 1);
+        let services = vec![service("rates", "True", true, 1), new.clone()];
+        let changed = status(&tenant, &[applied(&tenant.spec.environments[0], services, Vec::new())]);
+        assert_eq!(changed.summary.as_deref(), Some("prod 2/2"));
+        assert_eq!(
+            (get(&changed, "Ready"), get(&changed, "ServicesReady")),
+            (Some(("True", "Ready")), Some(("True", "AllReady")))
+        );
+        assert_eq!(get(&changed, "ReleaseApplied"), Some(("False", "RollingOut")));
+        assert_eq!(get(&changed, "Reconciling"), Some(("True", "RollingOut")));
+        assert_eq!(changed.environments[0].release, None, "nobody has said yet that it runs");
+
+        new.status = None;
+        let services = vec![service("rates", "True", true, 1), new];
+        let made = status(&tenant, &[applied(&tenant.spec.environments[0], services, Vec::new())]);
+        assert_eq!(get(&made, "Ready"), Some(("False", "ServicesNotReady")));
+    }
+
+    #[test]
+    fn a_failed_rollout_stalls_and_what_serves_goes_on() {
+        let tenant = prod();
+        let failed = |ready: &str| {
+            let mut service = service("rates", ready, false, 2);
+            let stalled = json!({
+                "type": "Stalled", "status": "True", "reason": "ProgressDeadlineExceeded", "message": "m",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"
+            });
+            service.status.as_mut().expect("status").conditions.push(from(stalled));
+            status(&tenant, &[applied(&tenant.spec.environments[0], vec![service], Vec::new())])
+        };
+        let stable = failed("True");
+        assert_eq!(get(&stable, "Ready"), Some(("True", "Ready")));
+        assert_eq!(
+            (get(&stable, "Stalled"), get(&stable, "ServicesReady")),
+            (Some(("True", "ServiceStalled")), Some(("False", "ServiceStalled")))
+        );
+        assert_eq!(get(&failed("False"), "Ready"), Some(("False", "ServiceStalled")));
+    }
+
+    #[test]
+    fn listeners_that_changed_a_moment_ago_take_nothing_away() {
+        let tenant = prod();
+        let with = |finding: Finding| {
+            let services = vec![service("rates", "True", true, 2)];
+            status(&tenant, &[applied(&tenant.spec.environments[0], services, vec![finding])])
+        };
+        let changed = with(Finding::settling(Concern::Domains, "prod", "ListenersPending", "changed"));
+        assert_eq!(
+            (get(&changed, "Ready"), get(&changed, "Reconciling")),
+            (Some(("True", "Ready")), Some(("True", "ListenersPending")))
+        );
+        assert_eq!(get(&changed, "DomainsReady"), Some(("False", "ListenersPending")));
+        let pending = with(Finding::waiting(Concern::Domains, "prod", "ListenersPending", "no address"));
+        assert_eq!(get(&pending, "Ready"), Some(("False", "ListenersPending")));
+    }
+
+    #[test]
+    fn findings_of_one_environment_do_not_unserve_another() {
+        let tenant = tenant(json!([
+            {"name": "dev", "class": "NonProduction", "release": "none"}, {"name": "prod", "class": "Production", "release": "new"}
+        ]));
+        let missing =
+            vec![Finding::stalled(Concern::Release, "dev", "ReferenceNotFound", "Release none does not exist")];
+        let dev = |services: Vec<BettingService>| Applied {
+            wanted: None,
+            ..applied(&tenant.spec.environments[0], services, missing.clone())
+        };
+        let prod = || applied(&tenant.spec.environments[1], vec![service("rates", "True", true, 2)], Vec::new());
+        let running = status(&tenant, &[dev(vec![service("rates", "True", true, 2)]), prod()]);
+        assert_eq!(
+            (get(&running, "Ready"), get(&running, "Stalled")),
+            (Some(("True", "Ready")), Some(("True", "ReferenceNotFound")))
+        );
+        let empty = status(&tenant, &[dev(Vec::new()), prod()]);
+        assert_eq!(get(&empty, "Ready"), Some(("False", "ReferenceNotFound")));
     }
 
     #[test]
@@ -334,7 +412,8 @@ mod tests {
         let status = status(&tenant, &[one]);
         assert_eq!(status.summary.as_deref(), Some("prod 1/1"));
         assert_eq!(status.environments[0].release, None, "what runs is another Release");
-        assert_eq!(get(&status, "Ready"), Some(("False", "ReferenceNotFound")));
+        assert_eq!(get(&status, "Ready"), Some(("True", "Ready")), "and goes on");
+        assert_eq!(get(&status, "Stalled"), Some(("True", "ReferenceNotFound")));
         assert_eq!(get(&status, "ReleaseApplied"), Some(("False", "ReferenceNotFound")));
     }
 

@@ -119,7 +119,7 @@ fn database_classes(
         match references.classes.get(name) {
             None => findings.push(refuse(
                 "ReferenceNotFound",
-                format!("DatabaseClass {name} does not exist: create it, or name another in databaseClasses"),
+                references.absent(&format!("DatabaseClass {name}"), "create it, or name another in databaseClasses"),
             )),
             Some(class) if class.spec.engine != engine => findings.push(refuse(
                 "EngineMismatch",
@@ -153,12 +153,10 @@ fn release(
     let Some(release) = references.releases.get(name) else {
         return Err(refuse(
             "ReferenceNotFound",
-            format!("Release {name} does not exist: create it, or name another in release"),
+            references.absent(&format!("Release {name}"), "create it, or name another in release"),
         ));
     };
-    if release.metadata.deletion_timestamp.is_some() {
-        return Err(refuse("ReferenceNotFound", format!("Release {name} is being deleted: name another in release")));
-    }
+    // One that is being deleted stays as long as an environment asks for it: its own status says so.
     if let Some(problem) = problems(&release.spec).into_iter().next() {
         return Err(refuse("ReleaseInvalid", format!("Release {name} cannot run: {problem}; create another Release")));
     }
@@ -260,6 +258,7 @@ mod tests {
                 .map(|r| (r.metadata.name.clone().unwrap_or_default(), Arc::new(r)))
                 .collect(),
             classes: classes.into_iter().map(|c| (c.metadata.name.clone().unwrap_or_default(), Arc::new(c))).collect(),
+            unreadable: BTreeSet::from(["Release strange".into()]),
         }
     }
 
@@ -286,9 +285,10 @@ mod tests {
 
     #[rstest]
     #[case::unknown_release(json!({"release": "none"}), Concern::Release, "ReferenceNotFound", "Release none")]
+    #[case::unreadable_release(json!({"release": "strange"}), Concern::Release, "ReferenceNotFound", "Release strange cannot be read")]
     #[case::unknown_component(json!({"services": [{"name": "ratse"}]}), Concern::Release, "InvalidSpec", "no component ratse")]
     #[case::no_digest(json!({"release": "loose", "databaseClasses": []}), Concern::Release, "DigestRequired", "component rates")]
-    #[case::invalid_release(json!({"release": "broken"}), Concern::Release, "ReleaseInvalid", "port 1")]
+    #[case::invalid_release(json!({"release": "broken"}), Concern::Release, "ReleaseInvalid", "are both 1")]
     fn a_refused_release_leaves_what_runs_alone(
         #[case] extra: Value,
         #[case] concern: Concern,
@@ -323,6 +323,20 @@ mod tests {
         let checked = validate(&tenant, &references(), &surroundings());
         assert_eq!(checked[0].findings[0].reason, "ClassMissing");
         assert!(checked[0].findings[0].message.contains("component rates needs PostgreSQL"));
+    }
+
+    #[test]
+    fn a_release_that_somebody_deletes_is_used_as_long_as_it_is_there() {
+        let mut references = references();
+        for release in references.releases.values_mut() {
+            let mut deleted = release.as_ref().clone();
+            deleted.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).expect("time");
+            *release = Arc::new(deleted);
+        }
+        let tenant = tenant(json!([prod(json!({}))]));
+        let checked = validate(&tenant, &references, &surroundings());
+        assert_eq!(checked[0].services.as_ref().map(Vec::len), Some(2));
+        assert_eq!(checked[0].findings, Vec::new());
     }
 
     #[test]

@@ -11,6 +11,10 @@ const MIGRATION_STATEMENT: Duration = Duration::from_hours(1);
 /// Longest wait for a lock: a migration that waits behind a long transaction holds up everybody behind it.
 const LOCK: Duration = Duration::from_secs(10);
 
+/// How many logins of a claim may each have all the connections that the class lets a login have; more share as many. Roles cost a
+/// tenant nothing, a server's connections are everybody's.
+const FULL_LOGINS: i64 = 4;
+
 /// The wanted shape.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Desired {
@@ -80,7 +84,25 @@ fn desired(plan: &Plan, login: &Login) -> DesiredLogin {
     DesiredLogin {
         group: plan.identity.group(login.access),
         inherit: !migrate,
-        connections: plan.limits.connections,
+        connections: connections(plan.limits.connections, plan.logins.len()),
         settings,
+    }
+}
+
+fn connections(limit: i32, logins: usize) -> i32 {
+    let (all, logins) = (i64::from(limit).saturating_mul(FULL_LOGINS), i64::try_from(logins).unwrap_or(i64::MAX));
+    i32::try_from(all / logins.max(1)).unwrap_or(i32::MAX).clamp(1, limit.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn more_roles_are_no_way_to_more_connections() {
+        let each = |logins| connections(20, logins);
+        assert_eq!((each(0), each(1), each(4)), (20, 20, 20));
+        assert_eq!((each(5), each(32)), (16, 2));
+        assert_eq!((connections(1, 32), connections(i32::MAX, 1)), (1, i32::MAX));
     }
 }

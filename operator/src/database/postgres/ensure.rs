@@ -2,8 +2,9 @@
 
 use super::desired::Desired;
 use super::diff::{self, Repair};
+use super::release::{self, Starting};
 use super::session::PostgresServer;
-use super::{being, catalog, login, marker, release};
+use super::{being, catalog, login, marker};
 use crate::database::sql::{quote_ident, quote_literal};
 use crate::database::{DatabaseError, Observed, Plan};
 use sqlx::postgres::PgConnection;
@@ -118,7 +119,7 @@ async fn settle(
     }
     marker::write(server, &mut transaction, &plan.identity, &plan.writer, &plan.uid, &digest, false).await?;
     transaction.commit().await.map_err(|error| server.fault("commit", &error))?;
-    release::end_sessions(server, connection, &diff::strangers(&desired, &found)).await?;
+    release::silence(server, connection, &diff::strangers(&desired, &found), Starting::Left).await?;
     Ok(pass)
 }
 

@@ -1,11 +1,15 @@
 //! The end of a claim: its logins are shut, its data stays.
 
-use super::session::PostgresServer;
+use super::session::{PostgresServer, code};
 use super::{being, marker};
 use crate::database::sql::quote_ident;
 use crate::database::{DatabaseError, Identity, Writer};
 use sqlx::Connection;
 use sqlx::postgres::PgConnection;
+use std::time::{Duration, Instant};
+
+/// Longest wait until the sessions of shut logins have ended.
+const GONE: Duration = Duration::from_secs(10);
 
 pub(super) async fn release(
     server: &PostgresServer,
@@ -42,7 +46,8 @@ pub(super) async fn release(
     }
     transaction.commit().await.map_err(|error| server.fault("commit", &error))?;
     let names: Vec<String> = logins.into_iter().map(|(name, _)| name).collect();
-    end_sessions(server, &mut connection, &names).await.map(|_| ())
+    // Whatever is being let in here was before its login was shut.
+    silence(server, &mut connection, &names, Starting::Ended).await
 }
 
 /// Roles of the claim, and whether they may log in.
@@ -58,19 +63,64 @@ async fn logins(
         .map_err(|error| server.fault("read the claim's logins", &error))
 }
 
-/// Ends the sessions of `logins` and waits, briefly, until they are gone. Answers how many there were.
-pub(super) async fn end_sessions(
+/// What becomes of sessions in the present database that are being let in, which do not show yet whose they are. A client can draw
+/// that out (`post_auth_delay`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Starting {
+    /// They may be of others.
+    Left,
+    /// Nobody may be in this database any more.
+    Ended,
+}
+
+/// Ends the sessions of `logins`, which are shut, and waits until there is none.
+pub(super) async fn silence(
     server: &PostgresServer,
     connection: &mut PgConnection,
     logins: &[String],
-) -> Result<u64, DatabaseError> {
+    starting: Starting,
+) -> Result<(), DatabaseError> {
+    let until = Instant::now() + GONE;
+    while end_sessions(server, connection, logins, starting).await? > 0 {
+        if Instant::now() > until {
+            return Err(DatabaseError::Busy { server: server.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Ends what sessions there are. Answers how many.
+async fn end_sessions(
+    server: &PostgresServer,
+    connection: &mut PgConnection,
+    logins: &[String],
+    starting: Starting,
+) -> Result<usize, DatabaseError> {
     if logins.is_empty() {
         return Ok(0);
     }
-    sqlx::query("SELECT pg_terminate_backend(pid, 2000) FROM pg_stat_activity WHERE usename::text = ANY($1)")
-        .bind(logins)
-        .execute(connection)
-        .await
-        .map(|done| done.rows_affected())
-        .map_err(|error| server.fault("end sessions of a shut login", &error))
+    // Who is let in holds a lock on the database until it is in.
+    let found: Vec<i32> = sqlx::query_scalar(
+        "SELECT pid FROM pg_stat_activity WHERE usename::text = ANY($1)
+         UNION
+         SELECT pid FROM pg_locks l
+         WHERE $2 AND locktype = 'object' AND classid = 'pg_database'::regclass AND pid <> pg_backend_pid()
+           AND objid = (SELECT oid FROM pg_database WHERE datname = current_database())
+           AND NOT EXISTS (SELECT FROM pg_stat_activity a WHERE a.pid = l.pid AND a.usename IS NOT NULL)",
+    )
+    .bind(logins)
+    .bind(starting == Starting::Ended)
+    .fetch_all(&mut *connection)
+    .await
+    .map_err(|error| server.fault("look for sessions of a shut login", &error))?;
+    for pid in &found {
+        let ended = sqlx::query("SELECT pg_terminate_backend($1, 100)").bind(pid).execute(&mut *connection).await;
+        match ended {
+            Ok(_) => {}
+            // A superuser's, which shows its name in a moment.
+            Err(error) if code(&error).as_deref() == Some("42501") => {}
+            Err(error) => return Err(server.fault("end sessions of a shut login", &error)),
+        }
+    }
+    Ok(found.len())
 }

@@ -8,7 +8,7 @@
 //! then on no lower epoch begins. Only when the sessions of earlier terms have ended is the new login opened. Every step may be the
 //! last one of a process: whoever begins next finds what it left.
 
-use super::release;
+use super::release::{self, Starting};
 use super::session::{MAINTENANCE, PostgresServer};
 use crate::database::names::OperatorRoles;
 use crate::database::sql::{quote_ident, quote_literal};
@@ -16,10 +16,8 @@ use crate::database::{DatabaseError, Password, Writer, scram};
 use sqlx::postgres::PgConnection;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Longest wait until the sessions of earlier terms have ended.
-const GONE: Duration = Duration::from_secs(10);
 /// Longest wait for another task of this process that begins the same term.
 const TURN: Duration = Duration::from_secs(5);
 
@@ -223,13 +221,7 @@ impl<'a> Beginning<'a> {
 
     /// Ends the sessions of earlier terms, and waits until there is none.
     pub(super) async fn silence(&self, root: &mut PgConnection) -> Result<(), DatabaseError> {
-        let until = Instant::now() + GONE;
-        while release::end_sessions(self.server, root, &self.earlier).await? > 0 {
-            if Instant::now() > until {
-                return Err(DatabaseError::Busy { server: self.server.name.clone() });
-            }
-        }
-        Ok(())
+        release::silence(self.server, root, &self.earlier, Starting::Left).await
     }
 
     /// Opens the term's login, with a new password.

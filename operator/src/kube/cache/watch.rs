@@ -12,12 +12,21 @@ use kube::{
     core::{DeserializeGuard, DynamicObject, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt as _,
-        watcher::{self, Event, watcher},
+        utils::Backoff,
+        watcher::{self, DefaultBackoff, Event, watcher},
     },
 };
 use paddock_crds::labels;
-use std::sync::{Arc, PoisonError};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
+
+/// How long the apiserver may need to learn of rights that were just bound: those to the Secrets of a new environment.
+const RIGHTS_SETTLE: Duration = Duration::from_secs(10);
+/// Between two tries meanwhile, and how many of them.
+const QUICK: (Duration, u32) = (Duration::from_millis(200), 10);
 
 /// What every watch needs.
 #[derive(Clone)]
@@ -60,7 +69,7 @@ impl Cache {
             let stream = watcher(api, ours())
                 .default_backoff()
                 .map(move |event| event.map(|event| event_map(event, |object| super::with_types(object, kind))));
-            self.spawn(kind.as_str().to_owned(), stream, store, &watching, stop.clone());
+            self.spawn(kind.as_str().to_owned(), stream, store, &watching, stop.clone(), Duration::ZERO);
         }
         self.watch_secrets(operator_namespace);
     }
@@ -72,9 +81,13 @@ impl Cache {
         let (store, stop, new) = self.add_secret_store(namespace);
         let Some(watching) = watching.filter(|_| new) else { return };
         let api: Api<Secret> = Api::namespaced(watching.client.clone(), namespace);
-        let config = if namespace == watching.operator_namespace { watcher::Config::default() } else { ours() };
-        let stream = watcher(api, config).default_backoff();
-        self.spawn(format!("Secret in {namespace}"), stream, store, &watching, stop);
+        let (config, settle) = if namespace == watching.operator_namespace {
+            (watcher::Config::default(), Duration::ZERO)
+        } else {
+            (ours(), RIGHTS_SETTLE)
+        };
+        let stream = watcher(api, config).backoff(QuickFirst::default());
+        self.spawn(format!("Secret in {namespace}"), stream, store, &watching, stop, settle);
     }
 
     pub(super) fn watch_typed<K: Typed>(&self, watching: &Watching) {
@@ -82,17 +95,18 @@ impl Cache {
         let api: Api<DeserializeGuard<K>> = Api::all(watching.client.clone());
         let events = watching.events.clone();
         let metrics = watching.metrics.clone();
-        let gone = store.clone();
+        let skipped = store.clone();
         let stream = watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
             let decoded = match event {
                 Ok(event) => match decode(event) {
                     Ok(event) => Some(Ok(event)),
-                    Err((invalid, deleted)) => {
-                        if deleted {
-                            gone.forget(&invalid.metadata);
-                        } else {
-                            report_invalid::<K>(&invalid, &events, &metrics);
-                        }
+                    Err((invalid, Seen::Deleted)) => {
+                        skipped.forget(&invalid.metadata);
+                        None
+                    }
+                    Err((invalid, seen)) => {
+                        skipped.skip(&invalid.metadata, seen == Seen::Listed);
+                        report_invalid::<K>(&invalid, &events, &metrics);
                         None
                     }
                 },
@@ -100,7 +114,7 @@ impl Cache {
             };
             std::future::ready(decoded)
         });
-        self.spawn(K::kind(&()).into_owned(), stream, store, watching, watching.stop.clone());
+        self.spawn(K::kind(&()).into_owned(), stream, store, watching, watching.stop.clone(), Duration::ZERO);
     }
 
     fn spawn<T>(
@@ -110,9 +124,11 @@ impl Cache {
         store: Arc<Store<T>>,
         watching: &Watching,
         stop: CancellationToken,
+        settle: Duration,
     ) where
         T: Resource + Send + Sync + 'static,
     {
+        let began = Instant::now();
         let cache = self.clone();
         let metrics = watching.metrics.clone();
         let all = watching.stop.clone();
@@ -131,6 +147,9 @@ impl Cache {
                             cache.trouble(&kind, None);
                         }
                         store.apply(event);
+                    }
+                    Some(Err(error)) if began.elapsed() < settle && forbidden(&error) => {
+                        tracing::debug!(%kind, "watch: its rights are not known to the apiserver yet");
                     }
                     Some(Err(error)) => {
                         // Secrets have one label value for all namespaces (rule O8).
@@ -157,15 +176,44 @@ impl Cache {
     }
 }
 
-fn explain(error: &watcher::Error) -> String {
-    let status = match error {
+/// The first tries quickly one after another, then as other watches do.
+#[derive(Default)]
+struct QuickFirst {
+    tried: u32,
+    then: DefaultBackoff,
+}
+
+impl Iterator for QuickFirst {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.tried = self.tried.saturating_add(1);
+        if self.tried <= QUICK.1 { Some(QUICK.0) } else { self.then.next() }
+    }
+}
+
+impl Backoff for QuickFirst {
+    fn reset(&mut self) {
+        self.then.reset();
+    }
+}
+
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))
         | watcher::Error::WatchFailed(kube::Error::Api(status))
-        | watcher::Error::WatchError(status) => Some(status),
+        | watcher::Error::WatchError(status) => Some(status.code),
         _ => None,
-    };
-    match status.map(|status| status.code) {
+    }
+}
+
+fn forbidden(error: &watcher::Error) -> bool {
+    matches!(code(error), Some(401 | 403))
+}
+
+fn explain(error: &watcher::Error) -> String {
+    match code(error) {
         Some(404) => "the kind is not installed: install its CustomResourceDefinition; it is tried again".into(),
         Some(401 | 403) => "the apiserver forbids to list it: install the operator's chart again".into(),
         _ => "the apiserver does not serve the watch; it is tried again".into(),
@@ -182,13 +230,21 @@ fn event_map<A, B>(event: Event<A>, map: impl FnOnce(A) -> B) -> Event<B> {
     }
 }
 
-/// The typed event, or what is known of an object that cannot be decoded and whether it was deleted.
-fn decode<K>(event: Event<DeserializeGuard<K>>) -> Result<Event<K>, (Box<InvalidObject>, bool)> {
-    let kept = |invalid| (Box::new(invalid), false);
+/// How an object that cannot be decoded came.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Seen {
+    Listed,
+    Changed,
+    Deleted,
+}
+
+/// The typed event, or what is known of an object that cannot be decoded and how it came.
+fn decode<K>(event: Event<DeserializeGuard<K>>) -> Result<Event<K>, (Box<InvalidObject>, Seen)> {
+    let as_seen = |seen| move |invalid| (Box::new(invalid), seen);
     Ok(match event {
-        Event::Apply(guard) => Event::Apply(guard.0.map_err(kept)?),
-        Event::InitApply(guard) => Event::InitApply(guard.0.map_err(kept)?),
-        Event::Delete(guard) => Event::Delete(guard.0.map_err(|invalid| (Box::new(invalid), true))?),
+        Event::Apply(guard) => Event::Apply(guard.0.map_err(as_seen(Seen::Changed))?),
+        Event::InitApply(guard) => Event::InitApply(guard.0.map_err(as_seen(Seen::Listed))?),
+        Event::Delete(guard) => Event::Delete(guard.0.map_err(as_seen(Seen::Deleted))?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })

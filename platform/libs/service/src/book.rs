@@ -23,7 +23,7 @@ const OPERATOR_AWAY: Duration = Duration::from_secs(20);
 pub struct BookInForce {
     /// Generation.
     pub generation: u64,
-    /// SHA-256 of the rules, hexadecimal.
+    /// SHA-256 of the rules, hexadecimal; empty if the book is in force elsewhere and not in this pod.
     pub digest: String,
 }
 
@@ -36,6 +36,9 @@ pub enum PutBookError {
     /// A higher generation, or other rules with the same one, are in force.
     #[error("generation {} is in force; send a higher one", .0.generation)]
     Newer(BookInForce),
+    /// The service has not asked yet what is in force elsewhere: [`BookHolder::compare_first`].
+    #[error("what is in force elsewhere is not known yet; send it again in a moment")]
+    NotCompared,
 }
 
 /// Part of putting a book in force.
@@ -47,6 +50,8 @@ pub struct BookHolder {
     held: Arc<RwLock<Option<Arc<Book>>>>,
     enforce: Arc<Mutex<Vec<Enforce>>>,
     changes: watch::Sender<Option<Arc<Book>>>,
+    /// The highest generation that is in force elsewhere; `None` while that must be asked first.
+    elsewhere: Arc<Mutex<Option<u64>>>,
     gate: Gate,
 }
 
@@ -75,7 +80,21 @@ impl std::ops::Deref for BookGuard {
 impl BookHolder {
     /// No book yet; the gate opens with the first that the operator puts in force.
     pub fn new(gate: Gate) -> Self {
-        Self { held: Arc::default(), enforce: Arc::default(), changes: watch::Sender::new(None), gate }
+        let elsewhere = Arc::new(Mutex::new(Some(0)));
+        Self { held: Arc::default(), enforce: Arc::default(), changes: watch::Sender::new(None), elsewhere, gate }
+    }
+
+    /// Takes nothing from the operator before [`BookHolder::in_force_elsewhere`] was called once: for a service whose database knows
+    /// more than a pod that has just started.
+    pub fn compare_first(&self) {
+        *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Takes nothing lower than `generation` from the operator any more, and tells it that number: an operator that lost its memory
+    /// goes on above.
+    pub fn in_force_elsewhere(&self, generation: u64) {
+        let mut elsewhere = self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+        *elsewhere = Some(elsewhere.unwrap_or_default().max(generation));
     }
 
     /// The book, pinned; `None` before the first one is there.
@@ -118,6 +137,13 @@ impl BookHolder {
     async fn put_in_force(&self, json: &[u8], opens: bool) -> Result<BookInForce, PutBookError> {
         let book = Book::from_json(json)?;
         let offered = describe(&book)?;
+        if opens {
+            let elsewhere = *self.elsewhere.lock().unwrap_or_else(PoisonError::into_inner);
+            let generation = elsewhere.ok_or(PutBookError::NotCompared)?;
+            if generation > offered.generation {
+                return Err(PutBookError::Newer(BookInForce { generation, digest: String::new() }));
+            }
+        }
         let mut held = self.held.write().await;
         if let Some(present) = held.as_deref() {
             let present = describe(present)?;
@@ -168,7 +194,7 @@ impl BookHolder {
             return;
         }
         match self.put_in_force(&json, false).await {
-            Ok(_) | Err(PutBookError::Newer(_)) => {}
+            Ok(_) | Err(PutBookError::Newer(_) | PutBookError::NotCompared) => {}
             Err(PutBookError::Refused(error)) => {
                 tracing::error!(path = %path.display(), %error, "market book refused");
                 self.lacks(error.to_string()).await;
@@ -211,6 +237,19 @@ mod tests {
         assert!(matches!(holder.put(book(6).as_bytes()).await, Err(PutBookError::Newer(now)) if now.generation == 7));
         assert!(matches!(holder.put(b"{}").await, Err(PutBookError::Refused(_))));
         assert_eq!(holder.in_force().unwrap().generation, 7);
+    }
+
+    #[tokio::test]
+    async fn what_is_in_force_elsewhere_is_compared_before_anything_is_acknowledged() {
+        let holder = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
+        holder.compare_first();
+        assert!(matches!(holder.put(book(7).as_bytes()).await, Err(PutBookError::NotCompared)));
+        assert_eq!(holder.put_in_force(book(7).as_bytes(), false).await.unwrap().generation, 7, "the file is as good");
+        holder.in_force_elsewhere(9);
+        holder.in_force_elsewhere(8);
+        let refused = holder.put(book(7).as_bytes()).await;
+        assert!(matches!(&refused, Err(PutBookError::Newer(now)) if now.generation == 9), "{refused:?}");
+        assert_eq!(holder.put(book(9).as_bytes()).await.unwrap().generation, 9);
     }
 
     #[tokio::test]

@@ -111,6 +111,9 @@ async fn put_book(State(pod): State<Pod>, body: Bytes) -> Result<Response, Probl
     match put.await.map_err(Problem::internal)? {
         Ok(in_force) => Ok(Json(in_force).into_response()),
         Err(PutBookError::Newer(in_force)) => Ok((StatusCode::CONFLICT, Json(in_force)).into_response()),
+        Err(error @ PutBookError::NotCompared) => {
+            Err(Problem::unavailable("market-book-not-compared", error.to_string()))
+        }
         Err(PutBookError::Refused(error)) => Err(Problem::unprocessable("market-book-refused", error.to_string())),
     }
 }

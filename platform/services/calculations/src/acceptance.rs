@@ -301,15 +301,19 @@ impl Acceptance {
     pub async fn announce_books(self, gate: Gate, end: CancellationToken) -> anyhow::Result<()> {
         let mut changes = self.book.changes();
         loop {
-            let generation = changes.borrow_and_update().as_ref().map(|book| book.generation());
-            if let Some(own) = generation {
-                match self.store.book_in_force(own).await {
-                    Ok(highest) if highest > own => gate.close(format!(
-                        "generation {highest} is in force elsewhere, {own} here: PUT a book that is not older"
-                    )),
-                    Ok(_) => gate.open(),
-                    Err(error) => tracing::warn!(%error, "the book's generation is announced again"),
+            let own = changes.borrow_and_update().as_ref().map(|book| book.generation());
+            match self.store.book_in_force(own.unwrap_or_default()).await {
+                Ok(highest) => {
+                    self.book.in_force_elsewhere(highest);
+                    match own {
+                        Some(own) if own < highest => gate.close(format!(
+                            "generation {highest} is in force elsewhere, {own} here: PUT a book that is not older"
+                        )),
+                        Some(_) => gate.open(),
+                        None => {}
+                    }
                 }
+                Err(error) => tracing::warn!(%error, "the book's generation is announced again"),
             }
             tokio::select! {
                 news = changes.changed() => if news.is_err() { end.cancelled().await },

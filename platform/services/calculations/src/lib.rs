@@ -51,6 +51,7 @@ async fn serve() -> anyhow::Result<()> {
         bank: Arc::new(Account::new(&account, service.caller_token("account")?)?),
         metrics: AcceptanceMetrics::register(service.registry())?,
     };
+    acceptance.book.compare_first();
     let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
     let newest = service.readiness().gate("market-book generation", "not compared with other replicas yet");
     let (producer, end) = (bus.producer()?, service.draining());

@@ -1,5 +1,7 @@
 //! Acceptance and settlement as a whole: crashes, repetition, concurrency.
 
+use std::time::Duration;
+
 use axum::body::Body;
 use http::{Request, StatusCode};
 use http_body_util::BodyExt as _;
@@ -7,7 +9,7 @@ use paddock_events::{CancelledRange, LineKey, MarketStatus, TicketMessage, decod
 use paddock_ledger::AccountId;
 use paddock_market_book::Refusal;
 use paddock_odds::Specifiers;
-use paddock_service::{CALLER_HEADER, Callers};
+use paddock_service::{BookHolder, CALLER_HEADER, Callers, PutBookError, Readiness};
 use proptest::strategy::{Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde_json::Value;
@@ -152,7 +154,7 @@ async fn a_delayed_ticket_is_decided_by_whoever_comes() {
     // Two replicas at once.
     let other: Acceptance = world.acceptance.clone();
     sqlx::query("UPDATE ticket SET attempt_at = clock_timestamp()").execute(&world.pool).await.unwrap();
-    let patience = std::time::Duration::ZERO;
+    let patience = Duration::ZERO;
     let (one, two) = tokio::join!(world.acceptance.advance(ticket.id, patience), other.advance(ticket.id, patience));
     one.unwrap();
     two.unwrap();
@@ -262,15 +264,50 @@ async fn no_ticket_commits_against_an_older_book() {
     let ticket = world.place(customer, "10.00").await;
     world.pass_delay().await;
     world.acceptance.store.book_in_force(2).await.unwrap();
-    let behind = world.acceptance.advance(ticket.id, std::time::Duration::ZERO).await.unwrap_err();
+    let behind = world.acceptance.advance(ticket.id, Duration::ZERO).await.unwrap_err();
     assert!(matches!(behind, StoreError::BookBehind(2)));
     assert_eq!(world.ticket(ticket.id).await.status, Status::PendingDelay);
     // The new book lowers the limit below this bet.
     world.book(2, "5.00", 60_000).await;
-    world.acceptance.advance(ticket.id, std::time::Duration::ZERO).await.unwrap();
+    world.acceptance.advance(ticket.id, Duration::ZERO).await.unwrap();
     let ticket = world.ticket(ticket.id).await;
     assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some("limit-exceeded")));
     assert_eq!((world.bank.worth(customer), world.bank.held(customer)), (5000, 0));
+}
+
+/// An operator that lost its memory, and has written the file that a new pod read, is told the number that the database knows.
+#[tokio::test]
+async fn a_new_pod_refuses_a_book_that_is_older_than_the_database_knows() {
+    let world = World::start(BIG, 0).await;
+    world.acceptance.store.book_in_force(9).await.unwrap();
+    let readiness = Readiness::default();
+    let pod =
+        Acceptance { book: BookHolder::new(readiness.gate("market-book", "not loaded")), ..world.acceptance.clone() };
+    pod.book.compare_first();
+    let end = CancellationToken::new();
+    let announcing =
+        tokio::spawn(pod.clone().announce_books(readiness.gate("generation", "not compared"), end.clone()));
+    let put = async |generation| {
+        let json = testing::book(generation).to_json().unwrap();
+        loop {
+            match pod.book.put(json.as_bytes()).await {
+                Err(PutBookError::NotCompared) => tokio::time::sleep(Duration::from_millis(10)).await,
+                answer => return answer,
+            }
+        }
+    };
+    let patience = Duration::from_secs(30);
+    let refused = tokio::time::timeout(patience, put(3)).await.unwrap();
+    assert!(matches!(&refused, Err(PutBookError::Newer(now)) if now.generation == 9), "{refused:?}");
+    put(10).await.unwrap();
+    let ready = async {
+        while !readiness.missing().is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(patience, ready).await.expect("ready");
+    end.cancel();
+    announcing.await.unwrap().unwrap();
 }
 
 /// B3: what another replica has acknowledged counts here, before this replica's copy has seen it.

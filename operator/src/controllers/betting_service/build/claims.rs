@@ -6,9 +6,10 @@
 
 use super::super::validate::{BoundNeed, Service};
 use crate::kube::child::ChildKind;
+use crate::kube::fields::manager;
 use kube::api::{DynamicObject, ObjectMeta, TypeMeta};
 use paddock_crds::labels;
-use paddock_crds::v1alpha1::{Access, Engine};
+use paddock_crds::v1alpha1::{Access, DatabaseClaim, Engine};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -71,11 +72,45 @@ fn claim(service: &Service, bound: &BoundNeed) -> DynamicObject {
                 (labels::TENANT.into(), service.values.tenant.clone()),
                 (labels::ENVIRONMENT.into(), service.values.environment.clone()),
                 (labels::CLAIM.into(), bound.claim.clone()),
+                (labels::ORIGIN.into(), origin(service).into()),
             ])),
             ..ObjectMeta::default()
         },
         data: json!({"spec": spec}),
     }
+}
+
+/// A service's part of a claim that it needs no more: what the claim cannot be without, no login and no topic.
+pub fn withdrawn(claim: &DatabaseClaim) -> DynamicObject {
+    let resource = ChildKind::DatabaseClaim.api_resource();
+    let kept =
+        [labels::MANAGED_BY, labels::PART_OF, labels::TENANT, labels::ENVIRONMENT, labels::CLAIM, labels::ORIGIN];
+    let live = claim.metadata.labels.iter().flatten();
+    DynamicObject {
+        types: Some(TypeMeta { api_version: resource.api_version, kind: resource.kind }),
+        metadata: ObjectMeta {
+            name: claim.metadata.name.clone(),
+            namespace: claim.metadata.namespace.clone(),
+            labels: Some(
+                live.filter(|(name, _)| kept.contains(&name.as_str()))
+                    .map(|(name, value)| (name.clone(), value.clone()))
+                    .collect(),
+            ),
+            ..ObjectMeta::default()
+        },
+        data: json!({"spec": {"engine": claim.spec.engine, "className": claim.spec.class_name}}),
+    }
+}
+
+/// The services that have applied a part of a claim.
+pub fn parties(claim: &DatabaseClaim) -> BTreeSet<String> {
+    let entries = claim.metadata.managed_fields.iter().flatten().filter(|entry| entry.subresource.is_none());
+    entries.filter_map(|entry| entry.manager.as_deref()?.strip_prefix(&manager(&concern("")))).map(Into::into).collect()
+}
+
+/// Who may have a login of the service's claims.
+pub fn origin(service: &Service) -> &'static str {
+    if service.of_release { labels::ORIGIN_RELEASE } else { labels::ORIGIN_HAND }
 }
 
 fn sorted(mut named: Vec<Value>) -> Vec<Value> {
@@ -126,5 +161,20 @@ mod tests {
             all[0].data["spec"]["roles"],
             json!([{"name": "odds", "access": "ReadWrite"}, {"name": "migrate", "access": "Migrate"}])
         );
+    }
+
+    #[test]
+    fn a_withdrawn_part_keeps_the_claim_and_names_its_party() {
+        let mut claim: DatabaseClaim =
+            serde_json::from_value(serde_json::to_value(&claims(&bus())[0]).unwrap()).unwrap();
+        claim.metadata.managed_fields = serde_json::from_value(json!([
+            {"manager": "paddock/needs-odds", "operation": "Apply"}, {"manager": "paddock/claims", "operation": "Apply"},
+            {"manager": "someone", "operation": "Update"},
+        ]))
+        .unwrap();
+        assert_eq!(parties(&claim), BTreeSet::from(["odds".to_owned()]));
+        let part = withdrawn(&claim);
+        assert_eq!(part.metadata.labels, claim.metadata.labels);
+        assert_eq!(part.data["spec"], json!({"engine": "Kafka", "className": "bus-prod"}));
     }
 }

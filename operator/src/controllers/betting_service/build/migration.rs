@@ -14,6 +14,16 @@ pub const MIGRATES: &str = "paddock.bet/migrates";
 /// How often a Job tries again: a server may just be restarting.
 const RETRIES: u32 = 2;
 
+/// Instance of a service's migration Jobs and their pods.
+pub fn instance(service: &str) -> String {
+    format!("{service}-migrate")
+}
+
+/// The service of an instance of migrations.
+pub fn service_of(instance: &str) -> Option<&str> {
+    instance.strip_suffix("-migrate")
+}
+
 /// Name of the run: the same claim, image and command are the same run, whatever the revision.
 pub fn job_name(service: &Service, migration: &Migration) -> String {
     let image = &service.spec.spec.image;
@@ -28,7 +38,7 @@ pub fn job(service: &Service, migration: &Migration, hash: &str) -> DynamicObjec
     let spec = &service.spec.spec;
     let mut labels = service.labels();
     labels.remove(labels::COMPONENT);
-    labels.insert(labels::INSTANCE.into(), format!("{}-migrate", service.name));
+    labels.insert(labels::INSTANCE.into(), instance(&service.name));
     labels.insert(MIGRATES.into(), service.spec.component.clone());
     labels.insert(labels::needs(migration.need.need.engine).into(), "true".into());
     let (volume, mount) = binding_volume(&migration.need, &binding_secret(&migration.need.claim, MIGRATE));
@@ -66,6 +76,26 @@ pub fn job(service: &Service, migration: &Migration, hash: &str) -> DynamicObjec
         "backoffLimit": RETRIES, "activeDeadlineSeconds": migration.timeout.as_secs().max(1), "template": template,
     }});
     service.object(ChildKind::Job, &job_name(service, migration), labels, body)
+}
+
+/// Label that the Job controller puts on pods.
+const OF_JOB: &str = "batch.kubernetes.io/job-name";
+
+/// Whether a pod is of the Job.
+pub fn is_of(pod: &DynamicObject, job: &str) -> bool {
+    pod.metadata.labels.as_ref().and_then(|labels| labels.get(OF_JOB)).is_some_and(|found| found == job)
+}
+
+/// Whether a container of a pod has run, or may have.
+pub fn has_started(pod: &DynamicObject) -> bool {
+    let statuses = pod.data.pointer("/status/containerStatuses").and_then(Value::as_array);
+    let ran = statuses.into_iter().flatten().any(|status| {
+        // A pod that ends without having started a container still gets a terminated state, without a beginning.
+        ["/state/running", "/state/terminated/startedAt", "/lastState/terminated"]
+            .into_iter()
+            .any(|place| status.pointer(place).is_some_and(|found| !found.is_null()))
+    });
+    ran || pod.data.pointer("/status/phase").and_then(Value::as_str) == Some("Succeeded")
 }
 
 /// How a Job stands.
@@ -144,6 +174,18 @@ mod tests {
         let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
         assert!(env.contains(&json!({"name": "LOG_LEVEL", "value": "info"})));
         assert_eq!(job.data["spec"]["activeDeadlineSeconds"], 600);
+    }
+
+    #[test]
+    fn what_ended_without_a_beginning_has_not_started() {
+        let started = |state: Value| {
+            let pod = json!({"metadata": {"name": "x"}, "status": {"containerStatuses": [{"state": state}]}});
+            has_started(&serde_json::from_value(pod).unwrap())
+        };
+        assert!(started(json!({"running": {}})));
+        assert!(started(json!({"terminated": {"exitCode": 1, "startedAt": "2026-01-01T00:00:00Z"}})));
+        assert!(!started(json!({"terminated": {"exitCode": 137, "startedAt": null}})));
+        assert!(!started(json!({"waiting": {"reason": "ImagePullBackOff"}})));
     }
 
     #[test]

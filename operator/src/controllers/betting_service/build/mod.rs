@@ -39,8 +39,8 @@ impl Service {
     }
 
     /// Selector of exactly the objects of the service: what pruning looks at.
-    pub fn selector(&self) -> [(&str, &str); 2] {
-        selector(&self.name)
+    pub fn selector(&self) -> [(&str, &str); 3] {
+        selector(&self.name, &self.spec.component)
     }
 
     /// An object of the service, owned by it. `body` holds everything but type and metadata.
@@ -60,9 +60,10 @@ impl Service {
     }
 }
 
-/// Labels that select exactly the objects of a service in its namespace.
-pub fn selector(service: &str) -> [(&str, &str); 2] {
-    [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::INSTANCE, service)]
+/// Labels that select exactly the objects of a service in its namespace. What the environment has beside its services is of no
+/// component, whatever its instance is called.
+pub fn selector<'a>(service: &'a str, component: &'a str) -> [(&'a str, &'a str); 3] {
+    [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::INSTANCE, service), (labels::COMPONENT, component)]
 }
 
 /// Name of what belongs to one revision.
@@ -90,7 +91,12 @@ pub(crate) mod fixtures {
         merge(&mut spec, more);
         serde_json::from_value(json!({
             "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
-            "metadata": {"name": "odds", "namespace": "acme-prod", "uid": "u-odds", "generation": 3},
+            "metadata": {
+                "name": "odds", "namespace": "acme-prod", "uid": "u-odds", "generation": 3,
+                "labels": {
+                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+                },
+            },
             "spec": spec
         }))
         .expect("a service of the right shape")

@@ -202,7 +202,7 @@ fn get(probe: &Probe, period: u32, timeout: u32, failures: u32) -> Value {
 
 #[cfg(test)]
 mod tests {
-    use super::super::fixtures::{betting_service, facts, service};
+    use super::super::fixtures::{betting_service, service};
     use super::*;
     use crate::controllers::betting_service::validate::validate;
 
@@ -272,11 +272,7 @@ mod tests {
 
     #[test]
     fn a_token_for_each_called_service_and_none_for_the_apiserver() {
-        let mut object = betting_service(json!({"calls": ["rates", "account"]}));
-        let made =
-            [(labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK), (labels::TENANT, "acme"), (labels::ENVIRONMENT, "prod")];
-        object.metadata.labels = Some(made.map(|(name, value)| (name.to_owned(), value.to_owned())).into());
-        let template = pod_template(&validate(&object, facts()).unwrap(), "abc");
+        let template = pod_template(&service(json!({"calls": ["rates", "account"]})), "abc");
         let volumes = template["spec"]["volumes"].as_array().unwrap();
         let tokens = volumes.iter().find(|it| it["name"] == "tokens").unwrap();
         let token = |callee: &str| json!({"serviceAccountToken": {"audience": callee, "expirationSeconds": 3600, "path": format!("{callee}/token")}});

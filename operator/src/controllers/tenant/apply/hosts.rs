@@ -9,8 +9,9 @@ use crate::controllers::tenant::build::domains::{
 use crate::controllers::tenant::certificate::{self, Authority, Verdict, as_wanted};
 use crate::controllers::tenant::domain_claim::{self, Holder};
 use crate::controllers::tenant::finding::{Concern, Finding};
+use crate::controllers::tenant::secret::CONTROL;
 use crate::fault::{Category, Fault};
-use crate::kube::{ChildKind, apply};
+use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use jiff::Timestamp;
 use paddock_crds::v1alpha1::Tenant;
 
@@ -31,11 +32,24 @@ pub(super) async fn domains(ctx: &Ctx, around: &Surroundings, pass: &mut Applied
     served.sort();
     let objects = listeners(&pass.identity, &served, around);
     let kinds = [ChildKind::HTTPRoute, ChildKind::ListenerSet];
-    if !objects.is_empty() || ctx.cache.available(ChildKind::ListenerSet) {
-        set(ctx, pass, Concern::Domains, &kinds, &objects).await;
+    let available = ctx.cache.available(ChildKind::ListenerSet);
+    if (!objects.is_empty() || available) && set(ctx, pass, Concern::Domains, &kinds, &objects).await {
+        forget_certificates(ctx, pass).await;
     }
     if !served.is_empty() {
         listening(ctx, pass);
+    }
+}
+
+/// Certificates of hosts that the environment wants no more, or brings its own for, go when no listener names them any more.
+async fn forget_certificates(ctx: &Ctx, pass: &mut Applied<'_>) {
+    let namespace = pass.identity.namespace();
+    let signed = pass.spec.domains.iter().filter(|domain| domain.tls.is_none());
+    let names = signed.map(|domain| certificate_secret(&domain.host)).chain([CONTROL.to_owned()]);
+    let keep = names.map(|name| ObjectKey::new(ChildKind::Secret, Some(&namespace), &name)).collect();
+    let pruned = prune(ctx, &[ChildKind::Secret], Some(&namespace), &pass.identity.selector(), &keep).await;
+    if let Err(fault) = pruned {
+        secret_fault(pass, Concern::Domains, fault);
     }
 }
 
@@ -54,7 +68,8 @@ async fn hold(ctx: &Ctx, around: &Surroundings, pass: &mut Applied<'_>, host: &s
     match holder {
         Ok(Holder::Us) => return true,
         Ok(Holder::Other { tenant, environment }) => {
-            let gone = ctx.cache.get::<Tenant>(None, &tenant).is_none();
+            let known = ctx.cache.get::<Tenant>(None, &tenant).is_some();
+            let gone = !known && !ctx.cache.is_unreadable::<Tenant>(None, &tenant);
             let advice = if gone {
                 format!(
                     "that Tenant does not exist any more: delete ConfigMap {}/{name} to free it",
@@ -135,6 +150,10 @@ fn listening(ctx: &Ctx, pass: &mut Applied<'_>) {
         let environment = pass.identity.environment.as_str();
         let finding = match serving(live.as_deref()) {
             Serving::Programmed => continue,
+            Serving::Changed => {
+                let why = "the Gateway has not looked at the listeners again since they changed";
+                Finding::settling(Concern::Domains, environment, "ListenersPending", why)
+            }
             Serving::Pending(why) => Finding::waiting(Concern::Domains, environment, "ListenersPending", why),
             Serving::BadCertificate { host, message } => Finding::stalled(
                 Concern::Domains,

@@ -93,7 +93,9 @@ fn listener_set(identity: &Identity, name: &str, listeners: &[Value], around: &S
 pub enum Serving {
     /// Accepted and programmed, with every listener's references resolved.
     Programmed,
-    /// The Gateway has not answered for this generation yet.
+    /// What was wanted before is served; the Gateway has not answered for what is wanted now.
+    Changed,
+    /// The Gateway does not serve it, or has not answered yet.
     Pending(String),
     /// A listener's certificate cannot be used: host, and what the Gateway says.
     BadCertificate {
@@ -120,6 +122,7 @@ pub fn serving(live: Option<&DynamicObject>) -> Serving {
         }
     }
     let generation = live.metadata.generation;
+    let mut changed = false;
     for type_ in ["Accepted", "Programmed"] {
         let Some(found) = condition(status, type_) else {
             return Serving::Pending("the Gateway has not looked at its listeners yet".into());
@@ -127,6 +130,7 @@ pub fn serving(live: Option<&DynamicObject>) -> Serving {
         let current = found.get("observedGeneration").and_then(Value::as_i64).is_none_or(|g| Some(g) == generation);
         match (text(found, "status"), current) {
             ("True", true) => {}
+            ("True", false) => changed = true,
             // Programmed=False is how a Gateway without an address or proxy answers; Accepted=False is a refusal.
             ("False", true) if type_ == "Accepted" && text(found, "reason") != "Pending" => {
                 return Serving::Refused(format!("{}: {}", text(found, "reason"), text(found, "message")));
@@ -139,7 +143,7 @@ pub fn serving(live: Option<&DynamicObject>) -> Serving {
             }
         }
     }
-    Serving::Programmed
+    if changed { Serving::Changed } else { Serving::Programmed }
 }
 
 fn condition<'a>(holder: &'a Value, type_: &str) -> Option<&'a Value> {
@@ -229,7 +233,10 @@ mod tests {
         let good = live(json!({"conditions": conditions(("True", "Accepted", 2), ("True", "Programmed", 2))}));
         assert_eq!(serving(Some(&good)), Serving::Programmed);
         let stale = live(json!({"conditions": conditions(("True", "Accepted", 1), ("True", "Programmed", 1))}));
-        assert!(matches!(serving(Some(&stale)), Serving::Pending(_)));
+        assert_eq!(serving(Some(&stale)), Serving::Changed);
+        let never =
+            live(json!({"conditions": conditions(("True", "Accepted", 1), ("False", "AddressNotAssigned", 1))}));
+        assert!(matches!(serving(Some(&never)), Serving::Pending(_)));
         let fresh = live(json!({"conditions": conditions(("Unknown", "Pending", 2), ("Unknown", "Pending", 2))}));
         assert!(matches!(serving(Some(&fresh)), Serving::Pending(_)));
         let refused = live(json!({"conditions": conditions(("False", "NotAllowed", 2), ("False", "NotAllowed", 2))}));

@@ -2,7 +2,7 @@
 
 use super::server::{TestServer, run, shared, value};
 use super::{log_in, plan, provisioner, session};
-use crate::database::{Observed, Plan, Provisioner as _};
+use crate::database::{Login, Observed, Password, Plan, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
 
 /// Breaks something as a superuser in the claim's database; `{app}` and the like are the names of its roles.
@@ -157,4 +157,19 @@ async fn a_change_of_mind_is_no_drift() {
     plan.logins.push(gone);
     let shut = log_in(server, &plan, "report", &plan.identity.database()).await.map(|_| ());
     assert_eq!(shut, Err("28000".to_owned()), "a role that left the claim is shut");
+}
+
+#[tokio::test]
+async fn more_roles_are_no_way_to_more_connections() {
+    let server = shared().await;
+    let mut plan = plan("drift-crowd");
+    for number in 0..7 {
+        let role = format!("more{number}");
+        plan.logins.push(Login { role, access: Access::ReadOnly, password: Password::generate().unwrap() });
+    }
+    provisioner(server).ensure(&plan).await.unwrap();
+    let prefix = plan.identity.database();
+    let sum =
+        format!("SELECT sum(rolconnlimit)::text FROM pg_roles WHERE starts_with(rolname, '{prefix}_') AND rolcanlogin");
+    assert_eq!(value(&mut server.superuser("postgres").await, &sum).await, "20");
 }

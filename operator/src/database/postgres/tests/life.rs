@@ -1,10 +1,12 @@
 //! A claim's life: made, deleted with its data kept, taken back; and who may write.
 
 use super::server::{TestServer, run, shared, value};
-use super::{log_in, plan, provisioner, session, writer};
+use super::{log_in, options, plan, provisioner, session, writer};
 use crate::database::names::OperatorRoles;
 use crate::database::{DatabaseError, Holding, Observed, Password, Provisioner as _};
 use paddock_crds::v1alpha1::Access;
+use sqlx::ConnectOptions as _;
+use std::time::Duration;
 
 #[tokio::test]
 async fn a_deleted_claim_keeps_its_data_and_a_new_one_takes_it_back() {
@@ -37,6 +39,29 @@ async fn a_deleted_claim_keeps_its_data_and_a_new_one_takes_it_back() {
     // A release of the first claim that was still pending finds a newer owner.
     provisioner.release(&plan.identity, "uid-1", &plan.writer).await.unwrap();
     session(server, &plan, "app").await;
+}
+
+#[tokio::test]
+async fn who_is_being_let_in_while_a_claim_is_released_does_not_stay() {
+    let server = shared().await;
+    let provisioner = provisioner(server);
+    let plan = plan("life-slow");
+    provisioner.ensure(&plan).await.unwrap();
+    let options = options(server, &plan, "app", &plan.identity.database()).options([("post_auth_delay", "5")]);
+    let slow = tokio::spawn(async move { options.connect().await });
+    let mut root = server.superuser(&plan.identity.database()).await;
+    let starting = "SELECT count(*)::text FROM pg_locks WHERE locktype = 'object' AND classid = 'pg_database'::regclass
+                    AND objid = (SELECT oid FROM pg_database WHERE datname = current_database())";
+    let begun = async {
+        while value(&mut root, starting).await == "0" {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(4), begun).await.expect("a session that is not in yet");
+    provisioner.release(&plan.identity, &plan.uid, &plan.writer).await.unwrap();
+    if let Ok(mut session) = slow.await.unwrap() {
+        assert!(sqlx::query("SELECT 1").execute(&mut session).await.is_err(), "it stayed");
+    }
 }
 
 #[tokio::test]

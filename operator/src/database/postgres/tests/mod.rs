@@ -60,19 +60,23 @@ fn plan(tenant: &str) -> Plan {
     }
 }
 
-/// Logs in as a role of the plan, as a service would; `database` may be another's.
-async fn log_in(server: &TestServer, plan: &Plan, role: &str, database: &str) -> Result<PgConnection, String> {
+/// How a service logs in as a role of the plan; `database` may be another's.
+fn options(server: &TestServer, plan: &Plan, role: &str, database: &str) -> PgConnectOptions {
     let login = plan.logins.iter().find(|login| login.role == role).unwrap();
     let target = provisioner(server);
-    let options = PgConnectOptions::new_without_pgpass()
+    PgConnectOptions::new_without_pgpass()
         .host(&target.host)
         .port(target.port)
         .username(&plan.identity.login(&login.role, login.access))
         .password(login.password.expose())
         .database(database)
         .ssl_mode(PgSslMode::VerifyFull)
-        .ssl_root_cert_from_pem(target.ca.clone());
-    options.connect().await.map_err(|error| server::code(&error))
+        .ssl_root_cert_from_pem(target.ca.clone())
+}
+
+/// Logs in as a role of the plan.
+async fn log_in(server: &TestServer, plan: &Plan, role: &str, database: &str) -> Result<PgConnection, String> {
+    options(server, plan, role, database).connect().await.map_err(|error| server::code(&error))
 }
 
 /// Logs in to the plan's own database.
