@@ -238,7 +238,7 @@ fn logs(name: &str, component: Option<&str>) -> Result<()> {
 
 fn environment(cluster: &Cluster) -> Result<String> {
     let ports = cluster.ports();
-    let mut text = String::new();
+    let mut lines = Vec::new();
     for (name, value) in [
         ("KUBECONFIG", cluster.kubeconfig().display().to_string()),
         ("PADDOCK_CLUSTER", cluster.name().to_owned()),
@@ -247,16 +247,16 @@ fn environment(cluster: &Cluster) -> Result<String> {
         ("PADDOCK_CA_FILE", cluster.ca_file().display().to_string()),
         ("PADDOCK_NETNS", cluster.network_namespace().display().to_string()),
     ] {
-        text += &format!("export {name}={}\n", quoted(&value));
+        lines.push(format!("export {name}={}\n", quoted(&value)));
     }
     // kubectl and Helm of the cluster's version, unless they are in it already.
     for (set, program) in [(Set::Kubernetes, "kubectl"), (Set::Etcd, "helm")] {
         if let Some(folder) = tools::program(set, program)?.parent() {
             let folder = quoted(&folder.display().to_string());
-            text += &format!("case \":$PATH:\" in *:{folder}:*) ;; *) export PATH={folder}:\"$PATH\" ;; esac\n");
+            lines.push(format!("case \":$PATH:\" in *:{folder}:*) ;; *) export PATH={folder}:\"$PATH\" ;; esac\n"));
         }
     }
-    Ok(text)
+    Ok(lines.concat())
 }
 
 /// A word of the shell.

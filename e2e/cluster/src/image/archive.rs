@@ -93,12 +93,12 @@ impl Archive {
 
 /// The full name of an index's image: containerd's own annotation, or that of OCI, which may also be a tag alone.
 fn reference(index: &serde_json::Value) -> Option<String> {
-    let names = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
-    let named = |name: &str| index.pointer("/manifests/0/annotations")?.get(name)?.as_str();
+    let annotations = ["io.containerd.image.name", "org.opencontainers.image.ref.name"];
+    let value = |name: &str| index.pointer("/manifests/0/annotations")?.get(name)?.as_str();
     let full = |name: &&str| {
         name.contains('/') && name.rsplit('/').next().is_some_and(|last| last.contains(':')) && !name.contains('@')
     };
-    names.into_iter().filter_map(named).find(full).map(str::to_owned)
+    annotations.into_iter().filter_map(value).find(full).map(str::to_owned)
 }
 
 /// A layer as a file, with its digest.

@@ -23,6 +23,11 @@ impl OfferFreshness {
         }
     }
 
+    /// Partitions of `offer` with those of `feed` whose lines are fresh.
+    pub fn fresh(&self, now_ms: i64) -> impl Iterator<Item = (i32, i32)> {
+        self.seen.iter().filter(move |(_, at)| now_ms.saturating_sub(**at) <= Self::LIMIT_MS).map(|(pair, _)| *pair)
+    }
+
     /// When the copy of a line read from a partition of `offer` was last known to be complete, ms since 1970 UTC.
     pub fn complete_until(&self, offer_partition: i32, line: &OfferLine) -> Option<i64> {
         self.seen.get(&(offer_partition, line.source.feed_partition)).copied()
@@ -68,6 +73,8 @@ mod tests {
         assert!(freshness.is_fresh(2, &line, 13_000));
         assert!(!freshness.is_fresh(2, &line, 13_001));
         assert!(!freshness.is_fresh(1, &line, 10_000), "another offer partition may lag");
+        assert_eq!(freshness.fresh(13_000).collect::<Vec<_>>(), [(2, 3), (2, 4)]);
+        assert_eq!(freshness.fresh(13_001).count(), 0);
         freshness.heartbeat(2, &OfferHeartbeat { feed_partitions: vec![4], at: 9_000, book_generation: 1 });
         assert!(freshness.is_fresh(2, &line, 13_000), "an older heartbeat takes nothing back");
     }

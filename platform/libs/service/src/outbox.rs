@@ -1,7 +1,9 @@
 //! Transactional outbox: an event is a row of the transaction that makes it true; a relay sends rows to Kafka.
 //!
 //! Delivery is at least once. Events of one key keep their order if their writers take the key's row lock before they add
-//! (ids then follow commits). One relay works at a time, by an advisory lock of the database.
+//! (ids then follow commits). An advisory lock of the database says who relays. Its session can end without the relay knowing, so the
+//! lock alone stops nobody whose records are under way: each relay fences those before it at the broker, and sends in transactions
+//! (ADR 0024).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +14,7 @@ use sqlx::{PgConnection, Row as _};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::kafka::{Producer, Record, SendError};
+use crate::kafka::{Bus, BusError, FencedError, FencedProducer, Record};
 use crate::postgres::Database;
 
 /// Put this into the first migration of a service with an outbox.
@@ -98,9 +100,9 @@ impl Outbox {
     }
 
     /// Relays until told to end; errors are logged and tried again.
-    pub async fn relay(self, database: Database, producer: Producer, end: CancellationToken) {
+    pub async fn relay(self, database: Database, bus: Bus, end: CancellationToken) {
         while !end.is_cancelled() {
-            let wait = match self.relay_while_locked(&database, &producer, &end).await {
+            let wait = match self.relay_while_locked(&database, &bus, &end).await {
                 Ok(()) => STANDBY,
                 Err(error) => {
                     tracing::warn!(%error, "outbox relay starts again");
@@ -117,7 +119,7 @@ impl Outbox {
     async fn relay_while_locked(
         &self,
         database: &Database,
-        producer: &Producer,
+        bus: &Bus,
         end: &CancellationToken,
     ) -> Result<(), RelayError> {
         // Not a pooled connection: the session holds the lock, so it must end with this function however it ends.
@@ -128,9 +130,17 @@ impl Outbox {
         if !locked {
             return Ok(());
         }
+        // The database names the outbox: components with the same bus have outboxes of their own, those with the same database share one.
+        let name: String =
+            sqlx::query_scalar("SELECT 'outbox.' || current_database()").fetch_one(&mut connection).await?;
+        let version = bus.version();
+        let mut producer = bus.fenced_producer(&name)?;
+        // What is read behind this, nobody before us can send any more.
+        producer.take_over().await?;
         loop {
-            let sent = relay_batch(&mut connection, producer).await?;
-            if end.is_cancelled() && sent == 0 {
+            let sent = relay_batch(&mut connection, &mut producer).await?;
+            // Whatever is left: who relays next sends it, and under load there is always something.
+            if end.is_cancelled() || bus.version() != version {
                 return Ok(());
             }
             if sent < usize::try_from(BATCH).unwrap_or(usize::MAX) {
@@ -149,7 +159,9 @@ enum RelayError {
     #[error(transparent)]
     Database(#[from] sqlx::Error),
     #[error(transparent)]
-    Send(#[from] SendError),
+    Bus(#[from] BusError),
+    #[error(transparent)]
+    Send(#[from] FencedError),
 }
 
 async fn insert<B: Body>(
@@ -168,8 +180,8 @@ async fn insert<B: Body>(
     Ok(())
 }
 
-/// Sends the oldest rows in order, waits until the broker has them all, deletes them.
-async fn relay_batch(connection: &mut PgConnection, producer: &Producer) -> Result<usize, RelayError> {
+/// Sends the oldest rows in order, waits until the broker has committed them all, deletes them.
+async fn relay_batch(connection: &mut PgConnection, producer: &mut FencedProducer) -> Result<usize, RelayError> {
     let rows =
         sqlx::query("SELECT id, topic, record_key, partition_key, partition, value FROM outbox ORDER BY id LIMIT $1")
             .bind(BATCH)
@@ -180,7 +192,7 @@ async fn relay_batch(connection: &mut PgConnection, producer: &Producer) -> Resu
     }
     let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<Vec<i64>, _>>()?;
     let records = rows.iter().map(record).collect::<Result<Vec<_>, _>>()?;
-    producer.send_all(&records).await?;
+    producer.publish(&records).await?;
     sqlx::query("DELETE FROM outbox WHERE id = ANY($1)").bind(&ids).execute(connection).await?;
     Ok(ids.len())
 }

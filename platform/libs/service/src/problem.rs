@@ -12,6 +12,8 @@ pub struct Problem {
     code: &'static str,
     detail: String,
     members: Map<String, Value>,
+    /// Seconds after which to try again.
+    retry_after: Option<u32>,
     source: Option<anyhow::Error>,
 }
 
@@ -33,7 +35,7 @@ pub struct ProblemDocument {
 impl Problem {
     /// A refusal: the code is stable, the detail says what to do.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), members: Map::new(), source: None }
+        Self { status, code, detail: detail.into(), members: Map::new(), retry_after: None, source: None }
     }
 
     /// 400.
@@ -73,7 +75,12 @@ impl Problem {
 
     /// 503: nothing was done, the caller may try again.
     pub fn unavailable(code: &'static str, detail: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail)
+        Self { retry_after: Some(1), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, code, detail) }
+    }
+
+    /// 429: nothing was done, the caller may try again after some seconds.
+    pub fn too_many(code: &'static str, detail: impl Into<String>, retry_after_s: u32) -> Self {
+        Self { retry_after: Some(retry_after_s), ..Self::new(StatusCode::TOO_MANY_REQUESTS, code, detail) }
     }
 
     /// 500; the cause is logged only.
@@ -135,19 +142,24 @@ impl IntoResponse for Problem {
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let mut response = (self.status, body).into_response();
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        if let Some(seconds) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
         response
     }
 }
 
-/// A database that does not answer is 503, because nothing was committed that was not acknowledged; the rest is 500.
+/// A database that does not answer is 503, because nothing was committed that was not acknowledged. What it cannot hold, such as
+/// the character NUL in a text (SQLSTATE class 22), came with the request: 400. The rest is 500.
 impl From<sqlx::Error> for Problem {
     fn from(error: sqlx::Error) -> Self {
         match &error {
             sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Io(_) | sqlx::Error::Tls(_) => {
                 Self::unavailable("database-unavailable", "the database does not answer; try again").caused_by(error)
+            }
+            sqlx::Error::Database(refused) if refused.code().is_some_and(|code| code.starts_with("22")) => {
+                let detail = "the request holds a character or value that cannot be stored, such as NUL: leave it out";
+                Self::bad_request("value-not-storable", detail).caused_by(error)
             }
             _ => Self::internal(error),
         }

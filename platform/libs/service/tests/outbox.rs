@@ -8,6 +8,7 @@
     reason = "a test fails by panicking"
 )]
 
+use std::path::Path;
 use std::time::Duration;
 
 use paddock_events::{CustomerChanged, CustomerMessage, Envelope, Origin, Topic, decode};
@@ -17,6 +18,7 @@ use paddock_service::outbox::{self, Outbox};
 use paddock_service::postgres::{Database, PoolBounds};
 use paddock_test_postgres::Server;
 use rdkafka::mocking::MockCluster;
+use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sqlx::PgPool;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -35,6 +37,21 @@ fn event(sequence: i64) -> Envelope<CustomerMessage> {
     Envelope::now(&origin, CustomerMessage::CustomerChanged(customer))
 }
 
+fn bus(folder: &Path, servers: &str) -> Bus {
+    let need = folder.join("bus");
+    std::fs::create_dir(&need).unwrap();
+    let files = [
+        ("type", "kafka"),
+        ("bootstrap-servers", servers),
+        ("group-prefix", "t."),
+        ("topics", r#"{"customers":"customers"}"#),
+    ];
+    for (name, text) in files {
+        std::fs::write(need.join(name), text).unwrap();
+    }
+    Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+}
+
 /// Committed events come, in order and each at least once; what was rolled back never does; two relays do not disturb.
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_events_come_in_order() {
@@ -44,24 +61,12 @@ async fn committed_events_come_in_order() {
     let cluster = MockCluster::new(1).unwrap();
     cluster.create_topic("customers", 1, 1).unwrap();
     let folder = tempfile::tempdir().unwrap();
-    let need = folder.path().join("bus");
-    std::fs::create_dir(&need).unwrap();
-    let servers = cluster.bootstrap_servers();
-    let files = [
-        ("type", "kafka"),
-        ("bootstrap-servers", servers.as_str()),
-        ("group-prefix", "t."),
-        ("topics", r#"{"customers":"customers"}"#),
-    ];
-    for (name, text) in files {
-        std::fs::write(need.join(name), text).unwrap();
-    }
-    let bus = Bus::new(Bindings::new(folder.path().to_owned()).watch("bus").unwrap()).unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
 
     let (outbox, end) = (Outbox::default(), CancellationToken::new());
     let relays: Vec<_> = (0..2)
         .map(|_| {
-            let relay = outbox.clone().relay(Database::over(pool.clone()), bus.producer().unwrap(), end.clone());
+            let relay = outbox.clone().relay(Database::over(pool.clone()), bus.clone(), end.clone());
             tokio::spawn(relay)
         })
         .collect();
@@ -99,6 +104,93 @@ async fn committed_events_come_in_order() {
     }
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
     assert_eq!(left, 0);
+}
+
+/// What the broker has not committed is not gone from here: a transaction that somebody else's takeover aborts is sent again.
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_go_when_the_broker_has_committed_them() {
+    let server = Server::start().await.unwrap();
+    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
+    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let (outbox, end) = (Outbox::default(), CancellationToken::new());
+    let relay = tokio::spawn(outbox.clone().relay(Database::over(pool.clone()), bus.clone(), end.clone()));
+    let add = async |number| {
+        let mut connection = pool.acquire().await.unwrap();
+        outbox.add(&mut connection, &event(number)).await.unwrap();
+        outbox.committed();
+    };
+    let gone = async || {
+        let started = std::time::Instant::now();
+        loop {
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+            if left == 0 {
+                return started.elapsed();
+            }
+            assert!(started.elapsed().as_secs() < 60, "{left} rows are not sent");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    add(1).await;
+    gone().await;
+    // The client asks again after 0.1 s at the earliest each time.
+    let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
+    cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 10]);
+    add(2).await;
+    assert!(gone().await > Duration::from_millis(900));
+    // Another relay has taken over: this one takes over again, and what it could not send comes once.
+    let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+    cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[fenced]);
+    add(3).await;
+    gone().await;
+    end.cancel();
+    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
+    let mut seen = Vec::new();
+    while let Followed::Record { value, .. } = timeout(Duration::from_mins(1), follower.next()).await.unwrap().unwrap()
+    {
+        let CustomerMessage::CustomerChanged(customer) =
+            decode::<CustomerMessage>(&value.unwrap()).unwrap().unwrap().body;
+        seen.push(customer.sequence);
+    }
+    assert_eq!(seen, [1, 2, 3]);
+}
+
+/// Under load there is always a next batch: a relay that is told to end leaves it to the next one.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_ends_under_load() {
+    let server = Server::start().await.unwrap();
+    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
+    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+    sqlx::raw_sql(
+        "INSERT INTO outbox (topic, record_key, partition_key, value)
+         SELECT 'customers', number::text, number::text, '{}' FROM generate_series(1, 50000) AS number",
+    )
+    .execute(&pool)
+    .await
+    .unwrap();
+    let cluster = MockCluster::new(1).unwrap();
+    cluster.create_topic("customers", 1, 1).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let end = CancellationToken::new();
+    let relay = tokio::spawn(Outbox::default().relay(Database::over(pool.clone()), bus.clone(), end.clone()));
+    let left = async || {
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+        left
+    };
+    let begun = async {
+        while left().await == 50_000 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(Duration::from_mins(1), begun).await.unwrap();
+    end.cancel();
+    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    assert!(left().await > 0, "everything was sent first");
 }
 
 /// The session that relays holds a lock. If its node dies without a word, the server must notice within seconds, or no event

@@ -92,10 +92,18 @@ pub struct Round {
     pub waiting: usize,
 }
 
-/// Looks at stale holds once.
-pub async fn round(store: &Store, decisions: &dyn Decisions, older_than_s: i64) -> Result<Round, StoreError> {
+/// Looks at stale holds once, or at those that come before the end.
+pub async fn round(
+    store: &Store,
+    decisions: &dyn Decisions,
+    older_than_s: i64,
+    end: &CancellationToken,
+) -> Result<Round, StoreError> {
     let mut round = Round::default();
     for StaleHold { id } in store.stale_holds(older_than_s, BATCH).await? {
+        if end.is_cancelled() {
+            break;
+        }
         // The id derives from the hold, so that a round that is repeated repeats its transfer.
         let resolve = |name: &str| Uuid::new_v5(&id, name.as_bytes());
         let (command, count) = match decisions.decision(id).await {
@@ -141,7 +149,7 @@ pub async fn run(
             _tick = ticks.tick() => {},
             () = end.cancelled() => return,
         }
-        match round(&store, &decisions, older_than_s).await {
+        match round(&store, &decisions, older_than_s, &end).await {
             Ok(done) => {
                 waiting.set(i64::try_from(done.waiting).unwrap_or(i64::MAX));
                 if done != Round::default() {

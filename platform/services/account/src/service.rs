@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::http::{self, AppState};
 use crate::janitor::{self, Calculations};
-use crate::limiter::LoginLimiter;
+use crate::limiter::Limiter;
 use crate::password::Passwords;
 use crate::staff::StaffTokens;
 use crate::store::{MIGRATIONS, Store};
@@ -27,6 +27,7 @@ const HOLD_GRACE_S: u32 = 30;
 struct Config {
     session_lifetime_s: u32,
     logins_per_minute: NonZeroU32,
+    attempts_per_minute_ip: NonZeroU32,
     hash_threads: usize,
     max_bet_delay_s: u32,
     janitor_period_s: u32,
@@ -68,6 +69,8 @@ impl Config {
         Self {
             session_lifetime_s,
             logins_per_minute: settings.get("LOGINS_PER_MINUTE", NonZeroU32::MIN.saturating_add(9)),
+            // Of log-ins and of registrations each: a shop or a provider's address has many customers.
+            attempts_per_minute_ip: settings.get("ATTEMPTS_PER_MINUTE_IP", NonZeroU32::MIN.saturating_add(59)),
             hash_threads: settings.get("PASSWORD_THREADS", 2),
             max_bet_delay_s,
             janitor_period_s,
@@ -94,10 +97,9 @@ async fn serve() -> anyhow::Result<()> {
     let outbox = Outbox::default();
     let store = Store::new(database.clone(), outbox.clone(), service.origin());
 
-    let producer = bus.producer()?;
     let draining = service.draining();
     service.spawn("outbox", async move {
-        outbox.relay(database, producer, draining).await;
+        outbox.relay(database, bus, draining).await;
         Ok(())
     });
 
@@ -134,7 +136,7 @@ async fn serve() -> anyhow::Result<()> {
     let state = AppState {
         store,
         passwords: Passwords::new(config.hash_threads, argon2::Params::default())?,
-        limiter: LoginLimiter::per_minute(config.logins_per_minute),
+        limiter: Limiter::per_minute(config.logins_per_minute, config.attempts_per_minute_ip),
         staff: staff.map(Arc::new),
         currencies,
         session_lifetime_s: i64::from(config.session_lifetime_s),

@@ -20,7 +20,7 @@ use http::{Method, Request, StatusCode};
 use jsonwebtoken::{Algorithm, EncodingKey, Header, encode};
 use paddock_account::domain::plan::Movement;
 use paddock_account::http::{AppState, CALLERS, backoffice, internal};
-use paddock_account::limiter::LoginLimiter;
+use paddock_account::limiter::Limiter;
 use paddock_account::password::Passwords;
 use paddock_account::staff::StaffTokens;
 use paddock_account::store::{Action, Asked, Command};
@@ -52,7 +52,7 @@ impl Api {
         let state = AppState {
             store: fixture.store.clone(),
             passwords: Passwords::new(2, Params::new(Params::MIN_M_COST, 1, 1, None).unwrap()).unwrap(),
-            limiter: LoginLimiter::per_minute(NonZeroU32::new(5).unwrap()),
+            limiter: Limiter::per_minute(NonZeroU32::new(5).unwrap(), NonZeroU32::new(20).unwrap()),
             staff: Some(Arc::new(tokens)),
             currencies: Arc::new([Currency::EUR, Currency::JPY]),
             session_lifetime_s: 3600,
@@ -198,6 +198,50 @@ async fn log_ins_are_limited_per_address_and_ip() {
     assert_eq!(last, StatusCode::TOO_MANY_REQUESTS);
     let other = json!({"email": "ann@example.com", "password": "wrong horse", "context": {"ip": "10.0.0.2"}});
     assert_eq!(api.post("/internal/v1/sessions", other).await.0, StatusCode::UNAUTHORIZED);
+}
+
+/// PostgreSQL holds no NUL: that is no failure of ours.
+#[tokio::test]
+async fn a_log_in_with_nul_is_malformed() {
+    let api = Api::new().await;
+    api.registered().await;
+    for (email, device) in [("ann\0@example.com", "phone"), ("ann@example.com", "ph\0ne")] {
+        let body = json!({"email": email, "password": "correct horse", "context": {"deviceId": device}});
+        let (status, problem) = api.post("/internal/v1/sessions", body).await;
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (StatusCode::BAD_REQUEST, Some("value-not-storable")),
+            "{problem}"
+        );
+    }
+}
+
+/// Each unknown email address costs a hash too: one network must not keep the others from logging in.
+#[tokio::test]
+async fn a_network_tries_and_registers_only_so_often() {
+    let api = Api::new().await;
+    let log_in = |number: usize, ip: &str| json!({"email": format!("{number}@example.com"), "password": "wrong horse", "context": {"ip": ip}});
+    let register = |number: usize, ip: &str| {
+        let mut body = ann();
+        body["email"] = format!("{number}@example.com").into();
+        body["context"] = json!({"ip": ip});
+        body
+    };
+    for (path, body, taken) in [
+        ("/internal/v1/sessions", &log_in as &dyn Fn(usize, &str) -> Value, StatusCode::UNAUTHORIZED),
+        ("/internal/v1/customers", &register, StatusCode::CREATED),
+    ] {
+        for number in 0..20 {
+            assert_eq!(api.post(path, body(number, "10.0.0.1")).await.0, taken, "{path} {number}");
+        }
+        let (status, problem) = api.post(path, body(20, "10.0.0.1")).await;
+        assert_eq!(
+            (status, problem["code"].as_str()),
+            (StatusCode::TOO_MANY_REQUESTS, Some("too-many-attempts")),
+            "{path}"
+        );
+        assert_eq!(api.post(path, body(21, "10.0.0.2")).await.0, taken, "{path}: another network");
+    }
 }
 
 #[tokio::test]

@@ -19,6 +19,7 @@ use paddock_account::store::{Action, Asked, Command, TransferState};
 use paddock_ledger::{AccountCode, Reason};
 use paddock_money::Currency;
 use support::Fixture;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 struct Known(HashMap<Uuid, Decision>);
@@ -51,10 +52,14 @@ async fn does_what_calculations_answers_and_nothing_else() {
         (pending, Decision::Pending),
     ]));
 
-    assert_eq!(round(&fixture.store, &answers, 3600).await.unwrap(), Round::default(), "young holds are left alone");
-    let done = round(&fixture.store, &answers, -1).await.unwrap();
+    assert_eq!(
+        round(&fixture.store, &answers, 3600, &CancellationToken::new()).await.unwrap(),
+        Round::default(),
+        "young holds are left alone"
+    );
+    let done = round(&fixture.store, &answers, -1, &CancellationToken::new()).await.unwrap();
     assert_eq!(done, Round { posted: 1, voided: 1, waiting: 2 });
-    let again = round(&fixture.store, &answers, -1).await.unwrap();
+    let again = round(&fixture.store, &answers, -1, &CancellationToken::new()).await.unwrap();
     assert_eq!(again, Round { posted: 0, voided: 0, waiting: 2 });
 
     let mut states = Vec::new();
@@ -91,11 +96,38 @@ async fn holds_that_wait_for_ever_stand_in_nobodys_way() {
     // Calculations knows of the newest only; nobody ever said anything of the withdrawal.
     let answers = Known(HashMap::from([(decided, Decision::Accepted), (withdrawal, Decision::Rejected)]));
     for _round in 0..2 {
-        round(&fixture.store, &answers, -1).await.unwrap();
+        round(&fixture.store, &answers, -1, &CancellationToken::new()).await.unwrap();
     }
     let became = async |id| fixture.store.transfer(id).await.unwrap().unwrap().state;
     assert_eq!(became(decided).await, TransferState::Posted);
     assert_eq!(became(withdrawal).await, TransferState::Pending, "not calculations' to decide");
     let open: i64 = sqlx::query_scalar("SELECT count(*) FROM open_holds").fetch_one(&fixture.pool).await.unwrap();
     assert_eq!(open, 120, "what is resolved is not looked at again");
+}
+
+/// Whoever is asked is told that the process ends.
+struct Closing(CancellationToken);
+
+#[async_trait]
+impl Decisions for Closing {
+    async fn decision(&self, _ticket: Uuid) -> Result<Decision, DecisionError> {
+        self.0.cancel();
+        Ok(Decision::Pending)
+    }
+}
+
+/// Each question can take seconds: a process that is told to end asks no further one.
+#[tokio::test]
+async fn a_round_ends_with_the_process() {
+    let fixture = Fixture::new().await;
+    let customer = fixture.customer().await;
+    let deposit = asked(customer, AccountCode::HousePsp, AccountCode::PlayerCash, 1000, Reason::Deposit);
+    fixture.store.apply(&Command { id: Uuid::new_v4(), action: Action::Transfer(deposit) }).await.unwrap();
+    for _ in 0..5 {
+        let hold = asked(customer, AccountCode::PlayerCash, AccountCode::HouseBets, 100, Reason::BetStake);
+        fixture.store.apply(&Command { id: Uuid::new_v4(), action: Action::Hold(hold) }).await.unwrap();
+    }
+    let end = CancellationToken::new();
+    let done = round(&fixture.store, &Closing(end.clone()), -1, &end).await.unwrap();
+    assert_eq!(done, Round { posted: 0, voided: 0, waiting: 1 });
 }

@@ -2,6 +2,10 @@
 
 pub mod acceptance;
 pub mod bank;
+#[cfg(test)]
+mod bulk_scenarios;
+#[cfg(test)]
+mod described_scenarios;
 pub mod domain;
 pub mod http;
 pub mod metrics;
@@ -54,9 +58,9 @@ async fn serve() -> anyhow::Result<()> {
     acceptance.book.compare_first();
     let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
     let newest = service.readiness().gate("market-book generation", "not compared with other replicas yet");
-    let (producer, end) = (bus.producer()?, service.draining());
+    let (relayed, end) = (bus.clone(), service.draining());
     service.spawn("outbox", async move {
-        outbox.relay(database, producer, end).await;
+        outbox.relay(database, relayed, end).await;
         Ok(())
     });
     let follow = acceptance.offer.clone().follow(

@@ -381,7 +381,7 @@ async fn a_crash_at_any_transfer_pays_once() {
         let line = LineKey::new(&event, 1, Specifiers::none());
         world.result(&result(&line, 1, Some(true), false)).await;
         world.bank.crash(Some(crash));
-        world.payer.round().await.unwrap();
+        world.payer.round(&CancellationToken::new()).await.unwrap();
         assert_eq!(world.ticket(id).await.status, Status::Accepted, "{crash:?} happened");
         world.bank.crash(None);
         world.settle().await;
@@ -409,7 +409,7 @@ async fn two_payers_at_once_pay_once() {
         let done = std::sync::atomic::AtomicBool::new(false);
         let payer = async || {
             for _round in 0..6 {
-                world.payer.round().await.unwrap();
+                world.payer.round(&CancellationToken::new()).await.unwrap();
             }
             done.store(true, std::sync::atomic::Ordering::Release);
         };

@@ -15,6 +15,7 @@ use paddock_service::outbox::Outbox;
 use paddock_service::postgres::Database;
 use paddock_service::{BookHolder, Readiness};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::MIGRATIONS;
@@ -239,7 +240,7 @@ impl World {
     pub(crate) async fn settle(&self) {
         for _round in 0..5 {
             self.end_leases().await;
-            self.payer.round().await.unwrap();
+            self.payer.round(&CancellationToken::new()).await.unwrap();
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use paddock_account::domain::customer::Applicant;
 use paddock_account::domain::plan::Movement;
 use paddock_account::http::{AppState, CALLERS, internal};
-use paddock_account::limiter::LoginLimiter;
+use paddock_account::limiter::Limiter;
 use paddock_account::password::Passwords;
 use paddock_account::store::{Action, Asked, Command, NewCustomer, Store as Ledger};
 use paddock_calculations::acceptance::Acceptance;
@@ -43,6 +43,7 @@ use proptest::strategy::{Just, Strategy as _, ValueTree as _};
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 const EUR: Currency = Currency::EUR;
@@ -98,7 +99,7 @@ impl Platform {
         let state = AppState {
             store: ledger.clone(),
             passwords: Passwords::new(1, cheap).unwrap(),
-            limiter: LoginLimiter::per_minute(NonZeroU32::MIN),
+            limiter: Limiter::per_minute(NonZeroU32::MIN, NonZeroU32::MIN),
             staff: None,
             currencies: Arc::new([EUR]),
             session_lifetime_s: 60,
@@ -244,7 +245,7 @@ impl Platform {
 
     /// Until nothing is due any more. A payer may be called again at once: what it leased, it has finished.
     async fn settle(&self) {
-        while self.payer.round().await.unwrap() > 0 {}
+        while self.payer.round(&CancellationToken::new()).await.unwrap() > 0 {}
     }
 
     async fn check_books(&self) {

@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use http::HeaderName;
 use paddock_service::{Apps, Command, Service, Settings};
 
-use crate::api::{self, AppState};
+use crate::api::{self, AppState, StreamPlaces};
 use crate::client::{Block, Trust};
 use crate::stream::source::{follow_ledger, follow_offer, follow_tickets};
 use crate::upstream::{Addresses, Tokens, Upstream};
@@ -18,7 +18,7 @@ struct Config {
     trust: Trust,
     by_ip: NonZeroU32,
     by_session: NonZeroU32,
-    places: usize,
+    places: StreamPlaces,
 }
 
 impl Config {
@@ -37,7 +37,7 @@ impl Config {
             settings.reject("GEO_COUNTRY_HEADER is believed from proxies only: set TRUSTED_PROXIES");
         }
         let address = |settings: &mut Settings, name: &str, default: &str| settings.get(name, default.to_owned());
-        let per_second = |settings: &mut Settings, name: &str, default: u32| {
+        let positive = |settings: &mut Settings, name: &str, default: u32| {
             settings.get(name, NonZeroU32::MIN.saturating_add(default - 1))
         };
         Self {
@@ -47,9 +47,14 @@ impl Config {
                 calculations: address(settings, "CALCULATIONS_URL", "http://calculations:8080"),
             },
             trust: Trust { proxies, country_header },
-            by_ip: per_second(settings, "REQUESTS_PER_SECOND_IP", 100),
-            by_session: per_second(settings, "REQUESTS_PER_SECOND_SESSION", 20),
-            places: settings.get("STREAM_CONNECTIONS", 10_000),
+            by_ip: positive(settings, "REQUESTS_PER_SECOND_IP", 100),
+            by_session: positive(settings, "REQUESTS_PER_SECOND_SESSION", 20),
+            places: StreamPlaces {
+                all: settings.get("STREAM_CONNECTIONS", 10_000),
+                // Many homes can share an address.
+                address: positive(settings, "STREAM_CONNECTIONS_IP", 500),
+                customer: positive(settings, "STREAM_CONNECTIONS_CUSTOMER", 20),
+            },
         }
     }
 }

@@ -40,21 +40,22 @@ impl<'a> EventRules<'a> {
     }
 }
 
-/// A line as a caller sees it.
-pub fn shown(line: &OfferLine, refusal: Option<Refusal>) -> OfferLine {
+/// A line as a caller sees it. What is not fresh is not open: no bet is taken on it.
+pub fn shown(line: &OfferLine, refusal: Option<Refusal>, fresh: bool) -> OfferLine {
     let mut shown = line.clone();
     for outcome in &mut shown.outcomes {
         // What the house believes is not for customers.
         outcome.probability = None;
     }
-    let status = match refusal {
-        None => return shown,
-        Some(Refusal::MarketSuspended) => MarketStatus::Suspended,
-        Some(Refusal::MarketClosed | Refusal::CountryNotAllowed) => MarketStatus::Deactivated,
+    let (status, by) = match refusal {
+        None if fresh => return shown,
+        None => (MarketStatus::Suspended, SuspendedBy::Producer),
+        Some(Refusal::MarketSuspended) => (MarketStatus::Suspended, SuspendedBy::Rule),
+        Some(Refusal::MarketClosed | Refusal::CountryNotAllowed) => (MarketStatus::Deactivated, SuspendedBy::Rule),
     };
     // In the order of statuses each is more final than those before it.
     if line.status < status {
-        (shown.status, shown.suspended_by) = (status, Some(SuspendedBy::Rule));
+        (shown.status, shown.suspended_by) = (status, Some(by));
         if status == MarketStatus::Deactivated {
             for outcome in &mut shown.outcomes {
                 (outcome.active, outcome.odds) = (false, None);
@@ -84,7 +85,7 @@ mod tests {
             (Cancelled, Some(Refusal::MarketSuspended), Cancelled, true),
         ] {
             let line = OfferLine { status: offered, ..sample::line("m:1", 1, "2.10") };
-            let seen = shown(&line, refusal);
+            let seen = shown(&line, refusal, true);
             assert_eq!(
                 (seen.status, seen.outcomes[0].odds.is_some(), seen.outcomes[0].active),
                 (status, priced, priced),
@@ -95,10 +96,24 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_fresh_is_not_open() {
+        use MarketStatus::{Active, Deactivated, Settled, Suspended};
+        for (offered, refusal, status, by) in [
+            (Active, None, Suspended, Some(SuspendedBy::Producer)),
+            (Active, Some(Refusal::MarketSuspended), Suspended, Some(SuspendedBy::Rule)),
+            (Active, Some(Refusal::CountryNotAllowed), Deactivated, Some(SuspendedBy::Rule)),
+            (Settled, None, Settled, None),
+        ] {
+            let seen = shown(&OfferLine { status: offered, ..sample::line("m:1", 1, "2.10") }, refusal, false);
+            assert_eq!((seen.status, seen.suspended_by), (status, by), "{offered} {refusal:?}");
+        }
+    }
+
+    #[test]
     fn what_the_house_believes_is_not_shown() {
         let line = sample::line("m:1", 1, "2.10");
         assert!(line.outcomes[0].probability.is_some());
-        assert!(shown(&line, None).outcomes.iter().all(|outcome| outcome.probability.is_none()));
+        assert!(shown(&line, None, true).outcomes.iter().all(|outcome| outcome.probability.is_none()));
     }
 
     #[test]

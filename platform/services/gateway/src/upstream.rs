@@ -75,6 +75,8 @@ pub struct Answer {
     pub status: StatusCode,
     /// Content type.
     pub content_type: Option<HeaderValue>,
+    /// When to try again.
+    pub retry_after: Option<HeaderValue>,
     /// Body.
     pub body: Vec<u8>,
 }
@@ -141,7 +143,8 @@ impl Upstream {
         };
         let response = request.send().await.map_err(away)?;
         let status = response.status();
-        let content_type = response.headers().get(header::CONTENT_TYPE).cloned();
+        let header = |name| response.headers().get(name).cloned();
+        let (content_type, retry_after) = (header(header::CONTENT_TYPE), header(header::RETRY_AFTER));
         let mut body = Vec::new();
         let mut parts = response.bytes_stream();
         while let Some(part) = parts.next().await {
@@ -160,7 +163,7 @@ impl Upstream {
                 Problem::unavailable("upstream-failed", format!("{component} failed; try again")).caused_by(cause)
             );
         }
-        Ok(Answer { status, content_type, body })
+        Ok(Answer { status, content_type, retry_after, body })
     }
 }
 
@@ -178,6 +181,9 @@ impl IntoResponse for Answer {
             Some(content_type) => response.headers_mut().insert(header::CONTENT_TYPE, content_type),
             None => response.headers_mut().remove(header::CONTENT_TYPE),
         };
+        if let Some(retry_after) = self.retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+        }
         response
     }
 }

@@ -58,12 +58,16 @@ impl Pod {
         gateway.state.follow_book(&service.market_book().unwrap()).await;
         let addresses = service.addresses();
         tokio::spawn(service.serve(Apps { http: api::app(gateway.state.clone()), ..Apps::default() }));
-        for (offset, kind, payload) in
-            [(1, "event", catalogue_event("m:1", 1)), (2, "line", offer_line("m:1", 1, "2.10"))]
-        {
+        let fresh = json!({"feedPartitions": [0], "at": i64::MAX, "bookGeneration": 1});
+        for (offset, kind, payload) in [
+            (0, "heartbeat", fresh),
+            (1, "event", catalogue_event("m:1", 1)),
+            (2, "line", offer_line("m:1", 1, "2.10")),
+        ] {
             let message = serde_json::from_value(json!({"type": kind, "payload": payload})).unwrap();
-            gateway.state.live.offer(offset, message);
+            gateway.state.live.offer(0, offset, message);
         }
+        gateway.state.live.look(0);
         let http = reqwest::Client::builder().timeout(Duration::from_secs(10)).build().unwrap();
         Self { gateway, addresses, http, _folder: folder }
     }

@@ -115,6 +115,18 @@ async fn a_log_in_tells_where_it_came_from() {
 }
 
 #[tokio::test]
+async fn a_registration_tells_where_it_came_from_and_is_told_when_to_try_again() {
+    let gateway = Gateway::new().await;
+    let body = json!({"email": "ann@example.com", "password": "correct horse", "name": "Ann", "birthDate": "1990-01-01",
+                      "country": "GB", "currency": "EUR"});
+    let headers = [("x-forwarded-for", "203.0.113.7")];
+    let answer = gateway.call(Method::POST, "/api/v1/customers", &headers, Some(body)).await;
+    assert_eq!(gateway.behind.last().1["context"]["ip"], "203.0.113.7");
+    assert_eq!((answer.status, answer.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "too-many-attempts"));
+    assert_eq!(answer.headers["retry-after"], "7");
+}
+
+#[tokio::test]
 async fn sessions_are_asked_for_once_a_second_and_end_at_once_here() {
     let gateway = Gateway::new().await;
     for _ in 0..5 {
@@ -230,11 +242,11 @@ async fn the_description_is_served_as_it_is_committed() {
 
 #[tokio::test]
 async fn a_component_that_refuses_the_gateway_says_nothing_about_the_customer() {
-    let gateway = Gateway::with_tokens(["for-account"; 3], 1000, 1000, 10).await;
+    let gateway = Gateway::with_tokens(["for-account"; 3], (1000, 1000), Gateway::places(10, 10, 10)).await;
     let answer = gateway.get("/api/v1/sports").await;
     assert_eq!((answer.status, answer.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "upstream-failed"));
     assert_eq!(gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await.status, StatusCode::OK);
-    let gateway = Gateway::with_tokens(["for-rates"; 3], 1000, 1000, 10).await;
+    let gateway = Gateway::with_tokens(["for-rates"; 3], (1000, 1000), Gateway::places(10, 10, 10)).await;
     let answer = gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await;
     assert_eq!(answer.status, StatusCode::SERVICE_UNAVAILABLE, "her session is not over: {}", answer.text);
 }

@@ -64,7 +64,10 @@ struct World {
 
 impl World {
     async fn new() -> Self {
-        let gateway = Gateway::new().await;
+        Self::of(Gateway::new().await).await
+    }
+
+    async fn of(gateway: Gateway) -> Self {
         let address = gateway.serve().await;
         let (mut writers, mut readers) = (HashMap::new(), HashMap::new());
         for topic in [Topic::Offer, Topic::Ledger, Topic::Tickets] {
@@ -85,7 +88,15 @@ impl World {
                 }
             });
         }
-        Self { gateway, address, readiness, bus, writers }
+        let world = Self { gateway, address, readiness, bus, writers };
+        world.beat(0, i64::MAX);
+        world
+    }
+
+    /// The offer from a partition of the feed is complete up to a time.
+    fn beat(&self, feed_partition: i32, at: i64) {
+        let payload = json!({"feedPartitions": [feed_partition], "at": at, "bookGeneration": 1});
+        self.write(Topic::Offer, 0, "heartbeat", &payload);
     }
 
     fn write(&self, topic: Topic, offset: i64, kind: &str, payload: &Value) {
@@ -268,6 +279,143 @@ async fn without_a_session_there_is_no_wallet() {
     let mut wrong = world.client().await;
     wrong.say(json!({"type": "authenticate", "token": "wrong"})).await;
     assert_eq!(wrong.closed().await, 4401);
+}
+
+/// A customer's prices do not wait for account or calculations, neither at a beat nor when a channel is subscribed to.
+#[tokio::test]
+async fn slow_components_hold_up_no_prices() {
+    let world = World::new().await;
+    let mut client = world.client().await;
+    client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+    client.subscribe("event:m:1").await;
+    assert_eq!(client.frame().await["type"], "snapshot");
+    let behind = world.gateway.behind.clone();
+    let stands = behind.slow.write().await;
+    let asked = behind.count("/sessions/current");
+    let beat = async {
+        while behind.count("/sessions/current") == asked {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), beat).await.expect("a beat asks for the session");
+    client.subscribe("tickets").await;
+    let read = async {
+        while behind.count("/tickets?") == 0 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), read).await.expect("subscribing goes on");
+    world.line(10, "m:1", 1, "2.10");
+    let price = tokio::time::timeout(Duration::from_secs(2), client.frame()).await.expect("prices go on");
+    assert_eq!((price["channel"].as_str(), price["sequence"].as_i64()), (Some("event:m:1"), Some(10)));
+
+    world.ticket(20, ANN, "accepted");
+    world.line(11, "m:1", 2, "2.20");
+    assert_eq!(client.frame().await["sequence"], 11, "what is told of tickets waits for their snapshot");
+    drop(stands);
+    let kinds = [client.frame().await, client.frame().await].map(|frame| {
+        assert_eq!(frame["channel"], "tickets");
+        frame["type"].as_str().unwrap().to_owned()
+    });
+    assert_eq!(kinds, ["snapshot", "delta"]);
+}
+
+/// Rates is away, or the broker: calculations takes no bets any more, and nobody is shown that it does.
+#[tokio::test]
+async fn prices_that_nobody_vouches_for_are_suspended() {
+    let world = World::new().await;
+    world.write(Topic::Offer, 1, "event", &support::catalogue_event("m:1", 1));
+    let mut line = offer_line("m:1", 1, "2.10");
+    line["source"]["feedPartition"] = 1.into();
+    let now = || jiff::Timestamp::now().as_millisecond();
+    world.beat(1, now());
+    world.write(Topic::Offer, 2, "line", &line);
+    let mut client = world.client().await;
+    client.subscribe("event:m:1").await;
+    let mut status = async || loop {
+        let frame = client.frame().await;
+        if let Some(line) = frame["payload"]["lines"].get(0) {
+            return (line["status"].as_str().unwrap().to_owned(), line["suspendedBy"].clone());
+        }
+    };
+    let open = ("active".to_owned(), Value::Null);
+    assert_eq!(status().await, open);
+    assert_eq!(status().await, ("suspended".to_owned(), "producer".into()));
+    world.beat(1, now());
+    assert_eq!(status().await, open);
+}
+
+/// A copy whose reader broke and is not there again is not complete.
+#[tokio::test]
+async fn a_copy_that_cannot_be_read_anew_is_not_ready() {
+    let mut world = World::new().await;
+    let until = async |world: &World, ready: bool| {
+        let reached = async {
+            while world.readiness.missing().is_empty() != ready {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), reached).await.expect("within 20 s");
+    };
+    world.writers[&Topic::Offer].send(Followed::CaughtUp).unwrap();
+    until(&world, true).await;
+    world.writers.remove(&Topic::Offer);
+    until(&world, false).await;
+    world.break_reader(Topic::Offer);
+    world.writers[&Topic::Offer].send(Followed::CaughtUp).unwrap();
+    until(&world, true).await;
+}
+
+/// What a frame asks of a component counts like a request.
+#[tokio::test]
+async fn a_stream_asks_components_no_more_often_than_its_session_may() {
+    let world = World::of(Gateway::limited(1000, 2, 10).await).await;
+    let mut client = world.client().await;
+    client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+    let (mut snapshots, mut refused) = (0, 0);
+    for _ in 0..20 {
+        client.subscribe("tickets").await;
+        match client.frame().await {
+            frame if frame["type"] == "snapshot" => snapshots += 1,
+            frame => {
+                assert_eq!(frame["code"], "too-many-requests");
+                refused += 1;
+            }
+        }
+    }
+    assert!(snapshots >= 3 && refused >= 10, "{snapshots} of {refused}: the burst, and two a second");
+    assert_eq!(world.gateway.behind.count("/tickets?"), snapshots);
+    client.subscribe("event:m:1").await;
+    assert_eq!(client.frame().await["type"], "snapshot", "what is in memory is not counted");
+}
+
+#[tokio::test]
+async fn an_address_and_a_customer_have_so_many_connections() {
+    let ours = support::OUR_TOKENS.map(|(_, token)| token);
+    let world = World::of(Gateway::with_tokens(ours, (1000, 1000), Gateway::places(100, 3, 2)).await).await;
+    let mut clients = Vec::new();
+    for _ in 0..2 {
+        let mut client = world.client().await;
+        client.say(json!({"type": "authenticate", "token": TOKEN})).await;
+        client.subscribe("wallet").await;
+        assert_eq!(client.frame().await["type"], "snapshot");
+        clients.push(client);
+    }
+    let mut third = world.client().await;
+    let url = format!("ws://{}/api/v1/stream", world.address);
+    let Err(tokio_tungstenite::tungstenite::Error::Http(refused)) = tokio_tungstenite::connect_async(&url).await else {
+        panic!("a fourth connection of the address")
+    };
+    assert_eq!(refused.status(), 429);
+    third.say(json!({"type": "authenticate", "token": TOKEN})).await;
+    assert_eq!(third.closed().await, 4429);
+    drop((third, clients));
+    let again = async {
+        while tokio_tungstenite::connect_async(&url).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("places of those who left are free");
 }
 
 #[tokio::test]

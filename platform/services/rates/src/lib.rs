@@ -60,9 +60,9 @@ async fn serve() -> anyhow::Result<()> {
         draining: service.draining(),
     };
     service.spawn("worker", worker.run());
-    let (relayed, producer, end) = (database.clone(), bus.producer()?, service.draining());
+    let (relayed, end) = (database.clone(), service.draining());
     service.spawn("outbox", async move {
-        outbox.relay(relayed, producer, end).await;
+        outbox.relay(relayed, bus, end).await;
         Ok(())
     });
     let callers = service.callers(api::CALLERS);

@@ -400,6 +400,10 @@ async fn the_api_pages_and_details() {
     assert_eq!(get("/internal/v1/events/sim:match:0").await.0, 404);
     let (status, problem) = get("/internal/v1/events?cursor=x").await;
     assert_eq!((status, &problem["code"]), (400, &"bad-cursor".into()));
+    for path in ["/internal/v1/events?sport=%00", "/internal/v1/events/%00"] {
+        let (status, problem) = get(path).await;
+        assert_eq!((status, problem["code"].as_str()), (400, Some("value-not-storable")), "{path}");
+    }
     for path in ["/internal/v1/sports", "/internal/v1/events", "/internal/v1/events/sim:match:0"] {
         let (status, problem) = get_as("settlement", path).await;
         assert_eq!((status, &problem["code"]), (403, &"caller-not-allowed".into()));

@@ -5,12 +5,14 @@ use axum::extract::State;
 use http::StatusCode;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use paddock_events::Context;
 use paddock_service::{JsonBody, Problem};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
+use super::problem::too_many;
 use crate::domain::customer::{Application, check};
 use crate::store::NewCustomer;
 
@@ -23,6 +25,8 @@ pub(super) struct Body {
     birth_date: String,
     country: String,
     currency: String,
+    #[serde(default)]
+    context: Context,
 }
 
 #[derive(Serialize)]
@@ -46,6 +50,7 @@ pub(super) async fn register(
     };
     let today = Timestamp::now().to_zoned(TimeZone::UTC).date();
     let applicant = check(&application, today, &state.currencies)?;
+    state.limiter.registration(&body.context.ip).map_err(too_many)?;
     let password_hash = state.passwords.hash(password).await?;
     let new = NewCustomer { id: Uuid::now_v7(), applicant, password_hash };
     state.store.register(&new).await?;

@@ -16,7 +16,7 @@ use axum::routing::{get, post, put};
 use paddock_money::Currency;
 use paddock_service::{Allowed, Callers};
 
-use crate::limiter::LoginLimiter;
+use crate::limiter::Limiter;
 use crate::password::Passwords;
 use crate::staff::StaffTokens;
 use crate::store::Store;
@@ -44,8 +44,8 @@ pub struct AppState {
     pub store: Store,
     /// Hashing.
     pub passwords: Passwords,
-    /// Log-in limits.
-    pub limiter: LoginLimiter,
+    /// How often who may log in and register.
+    pub limiter: Limiter,
     /// Staff tokens; none = no staff API.
     pub staff: Option<Arc<StaffTokens>>,
     /// What customers may choose.

@@ -1,5 +1,7 @@
 //! What refusals and failures look like outside.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use paddock_ledger::{Category, TransferError};
 use paddock_service::Problem;
@@ -32,6 +34,12 @@ impl From<StoreError> for Problem {
             StoreError::Database(error) => error.into(),
         }
     }
+}
+
+/// Too many log-ins or registrations; may be tried again after a while.
+pub(super) fn too_many(wait: Duration) -> Problem {
+    let seconds = u32::try_from(wait.as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+    Problem::too_many("too-many-attempts", format!("too many attempts: try again in {seconds} s"), seconds)
 }
 
 impl From<ApplicationError> for Problem {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::AppState;
+use super::problem::too_many;
 use crate::domain::customer::CustomerState;
 use crate::store::NewSession;
 use crate::token;
@@ -46,13 +47,7 @@ pub(super) async fn open(
     State(state): State<AppState>,
     JsonBody(body): JsonBody<Body>,
 ) -> Result<(StatusCode, Json<Opened>), Problem> {
-    if !state.limiter.allows(&body.email, &body.context.ip) {
-        return Err(Problem::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too-many-attempts",
-            "too many log-ins with this address: wait a minute, then try again",
-        ));
-    }
+    state.limiter.log_in(&body.email, &body.context.ip).map_err(too_many)?;
     let known = state.store.credentials(body.email.trim()).await?;
     let hash = known.as_ref().map(|known| known.password_hash.clone());
     let right = state.passwords.verify(body.password.into(), hash).await?;

@@ -39,9 +39,9 @@ async fn serve() -> anyhow::Result<()> {
         bank: Arc::new(Account::new(&account, service.caller_token("account")?)?),
         metrics: metrics.clone(),
     };
-    let (producer, end) = (bus.producer()?, service.draining());
+    let (relayed, end) = (bus.clone(), service.draining());
     service.spawn("outbox", async move {
-        outbox.relay(database, producer, end).await;
+        outbox.relay(database, relayed, end).await;
         Ok(())
     });
     service.spawn("results", consume::consume(bus, store, metrics, service.draining()));

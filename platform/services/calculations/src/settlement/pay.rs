@@ -12,6 +12,8 @@ use crate::store::{OpenSettlement, Store};
 
 /// Bets of one round.
 const ROUND: i64 = 100;
+/// Bets of one round that are marked as due.
+const MARK: i64 = 1000;
 /// Settlements paid at the same time.
 const AT_ONCE: usize = 8;
 /// Between two looks when there is nothing to do.
@@ -33,25 +35,32 @@ pub struct Payer {
 }
 
 impl Payer {
-    /// One round: how many bets and intents it worked on.
-    pub async fn round(&self) -> anyhow::Result<usize> {
+    /// One round: how many bets and intents it worked on. Told to end, it leaves what it did not begin to whom the leases go next.
+    pub async fn round(&self, end: &CancellationToken) -> anyhow::Result<usize> {
+        let marked = self.store.mark_due(MARK).await?;
         let mut open = self.store.lease_open(ROUND).await?;
         let due = self.store.lease_due(ROUND).await?;
-        let count = open.len() + due.len();
+        let count = marked + open.len() + due.len();
         for bet in due {
+            if end.is_cancelled() {
+                return Ok(count);
+            }
             match self.store.settle(bet, plan).await {
                 Ok(intent) => open.extend(intent),
                 Err(error) => tracing::error!(%bet, error = format!("{error:#}"), "bet cannot be settled yet"),
             }
         }
-        let payments = open.into_iter().map(|settlement| self.pay(settlement));
+        let payments = open.into_iter().map(|settlement| self.pay(settlement, end));
         futures::StreamExt::for_each_concurrent(futures::stream::iter(payments), AT_ONCE, |work| work).await;
         Ok(count)
     }
 
-    async fn pay(&self, settlement: OpenSettlement) {
+    async fn pay(&self, settlement: OpenSettlement, end: &CancellationToken) {
         let OpenSettlement { bet, version, customer, currency, transfers } = settlement;
         for step in &transfers {
+            if end.is_cancelled() {
+                return;
+            }
             let wait = match self.bank.transfer(customer, currency, step).await {
                 Ok(()) => continue,
                 Err(BankError::Refused(code)) => {
@@ -79,7 +88,7 @@ impl Payer {
     /// Rounds until told to end.
     pub async fn pay_forever(self, end: CancellationToken) -> anyhow::Result<()> {
         while !end.is_cancelled() {
-            let count = match self.round().await {
+            let count = match self.round(&end).await {
                 Ok(count) => count,
                 Err(error) => {
                     tracing::warn!(error = format!("{error:#}"), "settlement goes on in a moment");

@@ -6,6 +6,8 @@ mod place;
 mod settle;
 mod ticket;
 
+use std::time::{Duration, Instant};
+
 use paddock_events::{Origin, TicketMessage};
 use paddock_service::outbox::{Outbox, OutboxError};
 use paddock_service::postgres::Database;
@@ -17,6 +19,11 @@ pub use accept::{Decided, Step};
 pub use place::{NewTicket, Placed};
 pub use settle::{Due, Intent, OpenSettlement};
 pub use ticket::{Bet, Selection, Status, Ticket};
+
+/// Idempotency keys forgotten by one statement.
+const FORGET_BATCH: i64 = 1000;
+/// How long they are forgotten at a time.
+const FORGET_FOR: Duration = Duration::from_secs(2);
 
 /// The database with the outbox in it. Clones share both.
 #[derive(Debug, Clone)]
@@ -141,12 +148,25 @@ impl Store {
         Ok(u64::try_from(highest).unwrap_or(0))
     }
 
-    /// Forgets idempotency keys after 30 days.
+    /// Forgets idempotency keys after 30 days, in batches. Its caller has other work: what is left after a while waits for the next
+    /// time.
     pub async fn forget_old_keys(&self) -> Result<u64, StoreError> {
-        let gone = sqlx::query("DELETE FROM idempotency WHERE created_at < now() - interval '30 days'")
+        let (started, mut forgotten) = (Instant::now(), 0);
+        loop {
+            let gone = sqlx::query(
+                "DELETE FROM idempotency WHERE (customer_id, key) IN (
+                    SELECT customer_id, key FROM idempotency WHERE created_at < now() - interval '30 days'
+                    ORDER BY created_at LIMIT $1 FOR UPDATE SKIP LOCKED)",
+            )
+            .bind(FORGET_BATCH)
             .execute(&self.pool())
-            .await?;
-        Ok(gone.rows_affected())
+            .await?
+            .rows_affected();
+            forgotten += gone;
+            if gone < FORGET_BATCH.unsigned_abs() || started.elapsed() > FORGET_FOR {
+                return Ok(forgotten);
+            }
+        }
     }
 
     /// Writes the ticket's present state to the outbox.

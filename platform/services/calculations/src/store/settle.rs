@@ -84,6 +84,58 @@ impl Store {
         Ok(())
     }
 
+    /// Marks bets of lines whose results have news, about so many: they are due. A line with more of them takes several turns, between
+    /// which others have theirs. Returns how many it looked at.
+    pub async fn mark_due(&self, limit: i64) -> Result<usize, StoreError> {
+        let mut left = limit;
+        while left > 0 {
+            let Some(marked) = self.mark_a_line(left).await? else { break };
+            left -= marked.max(1);
+        }
+        Ok(usize::try_from(limit - left).unwrap_or(0))
+    }
+
+    /// A turn of the line that waits longest; `None` if there is none that nobody else works on.
+    async fn mark_a_line(&self, limit: i64) -> Result<Option<i64>, StoreError> {
+        let mut tx = self.pool().begin().await?;
+        // News that come meanwhile wait for this transaction, and begin from the first bet again.
+        let row =
+            sqlx::query("SELECT line_key, marked_to FROM line_due ORDER BY turn_at LIMIT 1 FOR UPDATE SKIP LOCKED")
+                .fetch_optional(&mut *tx)
+                .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (line, marked_to): (String, Uuid) = (row.try_get("line_key")?, row.try_get("marked_to")?);
+        let row = sqlx::query(
+            "WITH page AS (
+                SELECT DISTINCT bet_id FROM selection WHERE line_key = $1 AND bet_id > $2 ORDER BY bet_id LIMIT $3
+             ), locked AS (
+                SELECT b.id FROM page JOIN bet b ON b.id = page.bet_id JOIN ticket t ON t.id = b.ticket_id
+                WHERE t.status <> 'rejected' ORDER BY b.id FOR NO KEY UPDATE OF b
+             ), marked AS (
+                UPDATE bet SET due_at = clock_timestamp() FROM locked WHERE bet.id = locked.id
+             )
+             SELECT count(*) AS bets, (SELECT bet_id FROM page ORDER BY bet_id DESC LIMIT 1) AS last FROM page",
+        )
+        .bind(&line)
+        .bind(marked_to)
+        .bind(limit)
+        .fetch_one(&mut *tx)
+        .await?;
+        let (bets, last): (i64, Option<Uuid>) = (row.try_get("bets")?, row.try_get("last")?);
+        match last.filter(|_| bets == limit) {
+            Some(last) => {
+                sqlx::query("UPDATE line_due SET marked_to = $2, turn_at = clock_timestamp() WHERE line_key = $1")
+                    .bind(&line)
+                    .bind(last)
+                    .execute(&mut *tx)
+                    .await?
+            }
+            None => sqlx::query("DELETE FROM line_due WHERE line_key = $1").bind(&line).execute(&mut *tx).await?,
+        };
+        tx.commit().await?;
+        Ok(Some(bets))
+    }
+
     /// Placed bets whose results have news, leased for a while.
     pub async fn lease_due(&self, limit: i64) -> Result<Vec<Uuid>, StoreError> {
         Ok(sqlx::query_scalar(
@@ -262,10 +314,10 @@ async fn add_result(connection: &mut PgConnection, id: Uuid, result: &LineResult
     .bind(Json(result))
     .execute(&mut *connection)
     .await?;
+    // Not the bets themselves: with very many of them this would take longer than a statement may, and stop the topic for ever.
     sqlx::query(
-        "UPDATE bet SET due_at = clock_timestamp() WHERE id IN (
-            SELECT s.bet_id FROM selection s JOIN bet b ON b.id = s.bet_id JOIN ticket t ON t.id = b.ticket_id
-            WHERE s.line_key = $1 AND t.status <> 'rejected')",
+        "INSERT INTO line_due (line_key) SELECT $1 WHERE EXISTS (SELECT FROM selection WHERE line_key = $1)
+         ON CONFLICT (line_key) DO UPDATE SET marked_to = excluded.marked_to",
     )
     .bind(&key)
     .execute(connection)

@@ -1,5 +1,7 @@
 //! Tickets as they are stored.
 
+use std::collections::HashMap;
+
 use paddock_events::{Context, LineKey, PricePhase, TicketBet, TicketSelection, TicketState};
 use paddock_money::{Currency, Money};
 use paddock_odds::{MarketType, Odds};
@@ -201,6 +203,15 @@ impl Selection {
     }
 }
 
+/// The columns that [`ticket`] reads.
+macro_rules! columns {
+    () => {
+        "id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
+            (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
+            (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms"
+    };
+}
+
 impl Store {
     /// A ticket.
     pub async fn ticket(&self, id: Uuid) -> Result<Option<Ticket>, StoreError> {
@@ -216,19 +227,17 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Ticket>, StoreError> {
         let mut connection = self.pool().acquire().await?;
-        let ids: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT id FROM ticket WHERE customer_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3",
-        )
+        let rows = sqlx::query(concat!(
+            "SELECT ",
+            columns!(),
+            " FROM ticket WHERE customer_id = $1 AND ($2::uuid IS NULL OR id < $2) ORDER BY id DESC LIMIT $3"
+        ))
         .bind(customer)
         .bind(before)
         .bind(limit)
         .fetch_all(&mut *connection)
         .await?;
-        let mut tickets = Vec::with_capacity(ids.len());
-        for id in ids {
-            tickets.extend(load(&mut connection, id).await?);
-        }
-        Ok(tickets)
+        with_bets(&mut connection, &rows).await
     }
 
     /// State of a ticket alone.
@@ -260,25 +269,13 @@ pub(super) fn parse<T: std::str::FromStr>(
     text.parse().map_err(|_| StoreError::Unreadable { id: id.to_string(), what })
 }
 
-/// The columns that [`read`] reads.
-macro_rules! columns {
-    () => {
-        "id, customer_id, currency, country, odds_change, status, code, sequence, total_stake, context, certificate,
-            (extract(epoch FROM received_at) * 1000)::bigint AS received_ms,
-            (extract(epoch FROM placed_at) * 1000)::bigint AS placed_ms"
-    };
-}
-
 /// Loads a whole ticket.
 pub(super) async fn load(connection: &mut PgConnection, id: Uuid) -> Result<Option<Ticket>, StoreError> {
     let row = sqlx::query(concat!("SELECT ", columns!(), " FROM ticket WHERE id = $1"))
         .bind(id)
-        .fetch_optional(&mut *connection)
+        .fetch_all(&mut *connection)
         .await?;
-    match row {
-        Some(row) => read(connection, id, &row).await.map(Some),
-        None => Ok(None),
-    }
+    Ok(with_bets(connection, &row).await?.pop())
 }
 
 /// Loads a ticket that is due to be decided and locks it until the transaction ends. `held` says that a ticket without delay has
@@ -300,30 +297,41 @@ pub(super) async fn lock_due(
     .await?;
     match row {
         Some(row) if row.try_get::<Option<bool>, _>("due")?.unwrap_or(false) => {
-            read(connection, id, &row).await.map(Some)
+            Ok(with_bets(connection, std::slice::from_ref(&row)).await?.pop())
         }
         _ => Ok(None),
     }
 }
 
-/// A ticket's row with its bets.
-async fn read(connection: &mut PgConnection, id: Uuid, row: &PgRow) -> Result<Ticket, StoreError> {
+/// The tickets of rows with their bets: one query for all.
+async fn with_bets(connection: &mut PgConnection, tickets: &[PgRow]) -> Result<Vec<Ticket>, StoreError> {
+    let ids: Vec<Uuid> = tickets.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
     let rows = sqlx::query(
-        "SELECT b.id, b.stake, b.potential_payout, b.code, b.settlement_version, b.payout, b.void,
+        "SELECT b.ticket_id, b.id, b.stake, b.potential_payout, b.code, b.settlement_version, b.payout, b.void,
             s.line_key, s.outcome_id, s.asked_odds, s.odds, s.seen_state, s.seen_phase, s.code AS leg_code, s.result
-         FROM bet b JOIN selection s ON s.bet_id = b.id WHERE b.ticket_id = $1 ORDER BY b.position, s.position",
+         FROM bet b JOIN selection s ON s.bet_id = b.id WHERE b.ticket_id = ANY($1)
+         ORDER BY b.ticket_id, b.position, s.position",
     )
-    .bind(id)
+    .bind(&ids)
     .fetch_all(connection)
     .await?;
-    let mut bets: Vec<Bet> = Vec::new();
+    let mut bets: HashMap<Uuid, Vec<Bet>> = HashMap::new();
     for row in &rows {
+        let id = row.try_get("ticket_id")?;
         let (bet, selection) = (bet(row)?, selection(id, row)?);
+        let bets = bets.entry(id).or_default();
         match bets.last_mut().filter(|last| last.id == bet.id) {
             Some(last) => last.selections.push(selection),
             None => bets.push(Bet { selections: vec![selection], ..bet }),
         }
     }
+    tickets.iter().zip(ids).map(|(row, id)| ticket(row, id, bets.remove(&id).unwrap_or_default())).collect()
+}
+
+fn ticket(row: &PgRow, id: Uuid, bets: Vec<Bet>) -> Result<Ticket, StoreError> {
     let text = |column: &str| row.try_get::<String, _>(column);
     let Json(context) = row.try_get::<Json<Context>, _>("context")?;
     Ok(Ticket {

@@ -6,7 +6,7 @@ use axum::extract::{ConnectInfo, FromRequestParts, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::request::Parts;
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderValue, header};
 use paddock_service::Problem;
 use secrecy::SecretString;
 
@@ -24,9 +24,7 @@ pub(super) async fn limit(State(state): State<AppState>, mut request: Request, n
         && bearer(request.headers()).map_or(true, |token| state.by_session.allows(key(&token)));
     if !allowed {
         let detail = "too many requests: wait a second, then try again";
-        let mut response = Problem::new(StatusCode::TOO_MANY_REQUESTS, "too-many-requests", detail).into_response();
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-        return response;
+        return Problem::too_many("too-many-requests", detail, 1).into_response();
     }
     request.extensions_mut().insert(client);
     next.run(request).await

@@ -9,6 +9,7 @@ mod stream;
 mod tickets;
 mod wallet;
 
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
@@ -23,6 +24,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 use crate::client::Trust;
 use crate::limits::Limits;
@@ -30,6 +32,7 @@ use crate::page;
 use crate::sessions::{SessionKey, Sessions};
 use crate::stream::connection::Parts;
 use crate::stream::live::Live;
+use crate::stream::places::Places;
 use crate::upstream::Upstream;
 
 const MAX_BODY: usize = 64 * 1024;
@@ -44,17 +47,32 @@ pub struct AppState {
     /// Which proxies are believed.
     pub trust: Arc<Trust>,
     /// Requests per address.
-    pub by_ip: Limits<std::net::IpAddr>,
+    pub by_ip: Limits<IpAddr>,
     /// Requests per session.
     pub by_session: Limits<SessionKey>,
     /// The stream.
     pub live: Live,
     /// Places for connections of the stream.
     pub places: Arc<Semaphore>,
+    /// Places of an address.
+    pub address_places: Places<IpAddr>,
+    /// Places of a customer.
+    pub customer_places: Places<Uuid>,
     /// Connections of the stream.
     pub connections: TaskTracker,
     /// Cancelled when this replica drains.
     pub draining: CancellationToken,
+}
+
+/// Connections of the stream at once.
+#[derive(Debug, Clone, Copy)]
+pub struct StreamPlaces {
+    /// In this replica.
+    pub all: usize,
+    /// Of an address.
+    pub address: NonZeroU32,
+    /// Of a customer.
+    pub customer: NonZeroU32,
 }
 
 impl AppState {
@@ -63,7 +81,7 @@ impl AppState {
         upstream: Upstream,
         trust: Trust,
         (by_ip, by_session): (NonZeroU32, NonZeroU32),
-        places: usize,
+        places: StreamPlaces,
         draining: CancellationToken,
     ) -> Self {
         Self {
@@ -73,7 +91,9 @@ impl AppState {
             by_ip: Limits::per_second(by_ip),
             by_session: Limits::per_second(by_session),
             live: Live::default(),
-            places: Arc::new(Semaphore::new(places)),
+            places: Arc::new(Semaphore::new(places.all)),
+            address_places: Places::new(places.address),
+            customer_places: Places::new(places.customer),
             connections: TaskTracker::new(),
             draining,
         }
@@ -90,6 +110,9 @@ impl AppState {
             live: self.live.clone(),
             sessions: self.sessions.clone(),
             upstream: self.upstream.clone(),
+            by_ip: self.by_ip.clone(),
+            by_session: self.by_session.clone(),
+            places: self.customer_places.clone(),
             draining: self.draining.clone(),
         }
     }

@@ -170,19 +170,39 @@ pub(super) struct SelectionRequest {
     banker: Option<bool>,
 }
 
-/// A ticket in its present state.
+/// A page of tickets, newest first.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub(super) struct Tickets {
+    tickets: Vec<Ticket>,
+    /// `cursor` of the next page; `null` on the last.
+    next: Option<Uuid>,
+}
+
+/// A ticket in its present state. What does not apply is absent.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[allow(clippy::struct_field_names, reason = "the names are the API's")]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ticket {
     ticket_id: Uuid,
-    /// `pending`, `accepted`, `rejected`, `reoffered`, later `settled` and its like.
+    /// `pending`, `accepted`, `rejected`; later `settled`, or `cancelled` if all of it was void. A settlement that is undone leads back
+    /// to `accepted`.
     status: String,
     /// Why it was refused.
     code: Option<String>,
+    #[schema(example = "EUR")]
+    currency: String,
     total_stake: String,
     potential_payout: String,
+    /// When the request came, ms since 1970 UTC.
+    received_at: i64,
+    /// When it was accepted, ms since 1970 UTC.
+    placed_at: Option<i64>,
+    /// Names the record of the decision.
+    certificate_id: Option<Uuid>,
     bets: Vec<Bet>,
+    /// What the decision was made from; only of one ticket, not in lists. Its members may change.
+    #[schema(value_type = Option<Object>)]
+    certificate: Option<serde_json::Value>,
 }
 
 /// A bet of a ticket.
@@ -191,10 +211,40 @@ pub(super) struct Ticket {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Bet {
     bet_id: Uuid,
+    /// `single`.
+    #[serde(rename = "type")]
+    kind: String,
+    /// Why it was refused.
     code: Option<String>,
+    /// Combinations.
     lines: u32,
     stake: String,
     potential_payout: String,
-    #[schema(value_type = Vec<Object>)]
-    selections: Vec<serde_json::Value>,
+    /// Counts settlements of the bet; 0: never settled.
+    settlement_version: u32,
+    /// Paid by the settlement in force; absent while the bet is open.
+    payout: Option<String>,
+    selections: Vec<Selection>,
+    /// How the payout came to be, step by step; only of one ticket, not in lists. Its members may change.
+    #[schema(value_type = Option<Object>)]
+    proof: Option<serde_json::Value>,
+}
+
+/// A leg of a bet.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Selection {
+    event_id: String,
+    market_id: u32,
+    /// Empty if the market has none.
+    specifiers: String,
+    outcome_id: String,
+    /// Odds that it is or would be placed at.
+    odds: String,
+    /// Stands in every combination of a system.
+    banker: bool,
+    /// Why this leg was refused.
+    code: Option<String>,
+    /// `open`, `won`, `lost`, `void`, `half-won`, `half-lost`, once settlement has spoken.
+    result: Option<String>,
 }

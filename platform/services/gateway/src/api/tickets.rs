@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::AppState;
 use super::guard::LoggedIn;
-use super::model::{Ticket, TicketRequest};
+use super::model::{Ticket, TicketRequest, Tickets};
 use super::sessions::context;
 use crate::client::Client;
 use crate::sessions::key;
@@ -91,7 +91,7 @@ fn line(selection: &Value) -> Option<LineKey> {
         ("cursor" = Option<String>, Query, description = "From the page before"),
         ("limit" = Option<u32>, Query, description = "Tickets of a page"),
     ),
-    responses((status = 200, description = "`{\"tickets\":[…]}`", body = Object), (status = 401, body = ProblemDocument))
+    responses((status = 200, body = Tickets), (status = 401, body = ProblemDocument))
 )]
 pub(super) async fn list(
     State(state): State<AppState>,

@@ -1,19 +1,24 @@
 //! One client of the public stream, from its first frame to its close.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::ws::{CloseFrame, Message, Utf8Bytes, WebSocket};
-use paddock_service::Problem;
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
+use super::asked::{Answered, Asked};
 use super::frame::{self, Channel, ClientFrame};
 use super::live::{Follower, Inbox, Live, Told};
-use crate::sessions::{Session, Sessions};
-use crate::upstream::{Ask, Component, Upstream};
+use super::places::{Place, Places};
+use crate::client::Client;
+use crate::limits::Limits;
+use crate::sessions::{Session, SessionKey, Sessions, key};
+use crate::upstream::{Component, Upstream};
 
 /// Channels of one client.
 const MAX_CHANNELS: usize = 100;
@@ -36,6 +41,8 @@ mod code {
     pub(super) const ABUSE: u16 = 4400;
     /// The client does not take frames fast enough.
     pub(super) const SLOW: u16 = 4408;
+    /// The customer has as many connections as one may have.
+    pub(super) const TOO_MANY: u16 = 4429;
 }
 
 /// What connections work with.
@@ -47,6 +54,12 @@ pub struct Parts {
     pub sessions: Sessions,
     /// Components.
     pub upstream: Upstream,
+    /// Requests per address: a frame that asks a component is one.
+    pub by_ip: Limits<IpAddr>,
+    /// Requests per session, likewise.
+    pub by_session: Limits<SessionKey>,
+    /// Connections of a customer.
+    pub places: Places<Uuid>,
     /// Cancelled when this replica drains.
     pub draining: CancellationToken,
 }
@@ -62,29 +75,34 @@ enum End {
 struct Customer {
     token: SecretString,
     session: Session,
+    _place: Place<Uuid>,
 }
 
 struct Connection {
     parts: Parts,
     socket: WebSocket,
+    network: IpAddr,
     follower: Follower,
     channels: HashSet<Channel>,
     customer: Option<Customer>,
+    asked: Asked,
     /// The wallet as last told, and the sequence it contains.
     wallet: Option<(i64, Value)>,
     frames: u32,
     heard: Instant,
 }
 
-/// Serves a client from a country until it leaves or is closed.
-pub async fn serve(socket: WebSocket, parts: Parts, country: &str) {
-    let (follower, mut inbox) = parts.live.connect(country);
+/// Serves a client until it leaves or is closed.
+pub async fn serve(socket: WebSocket, parts: Parts, client: &Client) {
+    let (follower, mut inbox) = parts.live.connect(&client.country);
     let mut connection = Connection {
         parts,
         socket,
+        network: client.network(),
         follower,
         channels: HashSet::new(),
         customer: None,
+        asked: Asked::default(),
         wallet: None,
         frames: 0,
         heard: Instant::now(),
@@ -112,6 +130,7 @@ impl Connection {
                 () = draining.cancelled() => Err(End::Close(code::RESTART, "this replica ends: connect again")),
                 () = inbox.slow.cancelled() => Err(End::Close(code::SLOW, "frames were not taken fast enough")),
                 _tick = beat.tick() => self.beat().await,
+                answered = self.asked.next() => self.answered(answered).await,
                 told = inbox.queue.recv() => match told {
                     Some(told) => self.tell(told).await,
                     None => Err(End::Gone),
@@ -133,12 +152,37 @@ impl Connection {
             return Err(End::Gone);
         }
         if let Some(customer) = &self.customer {
-            // What cannot be checked now is checked at the next beat.
-            if self.parts.sessions.of(&customer.token).await.is_err_and(|problem| problem.status().is_client_error()) {
-                return Err(End::Close(code::SESSION_ENDED, "the session has ended: log in again"));
-            }
+            self.asked.check(self.parts.sessions.clone(), customer.token.clone());
         }
         self.deliver(Message::Ping(axum::body::Bytes::new())).await
+    }
+
+    async fn answered(&mut self, answered: Answered) -> Result<(), End> {
+        match answered {
+            Answered::Session(Err(problem)) if problem.status().is_client_error() => {
+                Err(End::Close(code::SESSION_ENDED, "the session has ended: log in again"))
+            }
+            // What cannot be checked now is checked at the next beat.
+            Answered::Session(_) => Ok(()),
+            Answered::Channel(channel, Ok(payload), told) => {
+                let sequence = match channel {
+                    Channel::Wallet => payload.get("sequence").and_then(Value::as_i64).unwrap_or(0),
+                    _ => 0,
+                };
+                self.send(frame::snapshot(&channel, sequence, &payload)).await?;
+                if channel == Channel::Wallet {
+                    self.wallet = Some((sequence, payload));
+                }
+                for told in told {
+                    self.tell(told).await?;
+                }
+                Ok(())
+            }
+            Answered::Channel(channel, Err(problem), _) => {
+                self.leave(&channel);
+                self.refuse(problem.code(), "the channel cannot be read now: subscribe again").await
+            }
+        }
     }
 
     async fn hear(&mut self, message: Message) -> Result<(), End> {
@@ -170,11 +214,17 @@ impl Connection {
         if self.customer.is_some() || !self.channels.is_empty() {
             return self.refuse("not-first", "authenticate is the first frame: connect again").await;
         }
+        if !self.may_ask(&token) {
+            return self.refuse_too_many().await;
+        }
         match self.parts.sessions.of(&token).await {
-            Ok(session) => {
-                self.customer = Some(Customer { token, session });
-                Ok(())
-            }
+            Ok(session) => match self.parts.places.take(session.customer_id) {
+                Some(place) => {
+                    self.customer = Some(Customer { token, session, _place: place });
+                    Ok(())
+                }
+                None => Err(End::Close(code::TOO_MANY, "too many connections of this customer: close another one")),
+            },
             Err(problem) if problem.status().is_client_error() => {
                 Err(End::Close(code::SESSION_ENDED, "the session is not in force: log in again"))
             }
@@ -186,6 +236,11 @@ impl Connection {
         let Some(channel) = Channel::parse(name) else {
             return self.refuse("unknown-channel", "subscribe to event:{id}, wallet or tickets").await;
         };
+        // An event is told from memory; money and tickets are asked for.
+        let asks = self.customer.as_ref().filter(|_| !matches!(channel, Channel::Event(_)));
+        if asks.is_some_and(|customer| !self.may_ask(&customer.token)) {
+            return self.refuse_too_many().await;
+        }
         if self.channels.contains(&channel) {
             // Asked again: from a new snapshot on.
             self.leave(&channel);
@@ -210,22 +265,12 @@ impl Connection {
             _ => format!("/tickets?customerId={customer}&limit=20"),
         };
         let component = if channel == Channel::Wallet { Component::Account } else { Component::Calculations };
-        match read(&self.parts.upstream.clone(), component, &path).await {
-            Ok(payload) if channel == Channel::Wallet => {
-                let sequence = payload.get("sequence").and_then(Value::as_i64).unwrap_or(0);
-                let frame = frame::snapshot(&channel, sequence, &payload);
-                self.wallet = Some((sequence, payload));
-                self.send(frame).await
-            }
-            Ok(payload) => self.send(frame::snapshot(&channel, 0, &payload)).await,
-            Err(problem) => {
-                self.leave(&channel);
-                self.refuse(problem.code(), "the channel cannot be read now: subscribe again").await
-            }
-        }
+        self.asked.read(channel, self.parts.upstream.clone(), component, path);
+        Ok(())
     }
 
     async fn tell(&mut self, told: Told) -> Result<(), End> {
+        let Some(told) = self.asked.hold(told) else { return Ok(()) };
         match told {
             Told::Frame(frame) => self.send(frame).await,
             Told::Ticket(offset, ticket) if self.channels.contains(&Channel::Tickets) => {
@@ -253,6 +298,7 @@ impl Connection {
         if !self.channels.remove(channel) {
             return;
         }
+        self.asked.forget(channel);
         let customer = self.customer.as_ref().map(|customer| customer.session.customer_id);
         match (channel, customer) {
             (Channel::Event(id), _) => self.parts.live.leave_event(id, &self.follower),
@@ -271,6 +317,15 @@ impl Connection {
         }
     }
 
+    /// Counts a frame that asks a component as the request that it is.
+    fn may_ask(&self, token: &SecretString) -> bool {
+        self.parts.by_ip.allows(self.network) && self.parts.by_session.allows(key(token))
+    }
+
+    async fn refuse_too_many(&mut self) -> Result<(), End> {
+        self.refuse("too-many-requests", "too many requests: wait a second, then try again").await
+    }
+
     async fn refuse(&mut self, code: &str, detail: &str) -> Result<(), End> {
         self.send(frame::error(code, detail)).await
     }
@@ -285,15 +340,6 @@ impl Connection {
             Ok(Err(_)) => Err(End::Gone),
             Err(_elapsed) => Err(End::Close(code::SLOW, "frames were not taken fast enough")),
         }
-    }
-}
-
-async fn read(upstream: &Upstream, component: Component, path: &str) -> Result<Value, Problem> {
-    let answer = upstream.ask(Ask::get(component, path)).await?;
-    if answer.status.is_success() {
-        answer.json()
-    } else {
-        Err(Problem::internal(anyhow::anyhow!("{component} answered {} for a channel", answer.status)))
     }
 }
 

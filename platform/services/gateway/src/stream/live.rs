@@ -1,11 +1,11 @@
 //! Who follows what. Taking in a record or a market book and telling followers is one step, and so is subscribing with its
 //! snapshot: no follower misses a change or sees one twice.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::extract::ws::Utf8Bytes;
-use paddock_events::{LedgerEntry, LineKey, OfferLine, OfferMessage, TicketState};
+use paddock_events::{LedgerEntry, LineKey, OfferFreshness, OfferLine, OfferMessage, TicketState};
 use paddock_market_book::{Book, Refusal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -46,6 +46,7 @@ pub struct Follower {
 }
 
 type Followers = BTreeMap<ConnectionId, Follower>;
+type Fresh = BTreeSet<(i32, i32)>;
 
 /// The connection's end of its queue.
 #[derive(Debug)]
@@ -59,6 +60,9 @@ pub struct Inbox {
 #[derive(Debug, Default)]
 struct State {
     offer: HotOffer,
+    freshness: OfferFreshness,
+    /// Partitions of `offer` and of `feed` whose lines are shown as fresh.
+    fresh: Fresh,
     book: Option<Arc<Book>>,
     events: HashMap<String, Followers>,
     wallets: HashMap<Uuid, Followers>,
@@ -95,10 +99,13 @@ impl Live {
         (follower, Inbox { queue: receiver, slow })
     }
 
-    /// Takes in a record of topic `offer`.
-    pub fn offer(&self, offset: i64, message: OfferMessage) {
+    /// Takes in a record of a partition of topic `offer`. What a heartbeat says is shown from the next [`Live::look`] on.
+    pub fn offer(&self, partition: i32, offset: i64, message: OfferMessage) {
         let mut state = self.state();
-        let Some(changed) = state.offer.apply(offset, message) else { return };
+        if let OfferMessage::Heartbeat(beat) = &message {
+            state.freshness.heartbeat(partition, beat);
+        }
+        let Some(changed) = state.offer.apply((partition, offset), message) else { return };
         let id = changed.event_id();
         let (Some(followers), Some(hot)) = (state.events.get(id), state.offer.event(id)) else { return };
         if let (Changed::Event { .. }, Some(event)) = (&changed, &hot.event) {
@@ -114,7 +121,7 @@ impl Live {
         };
         let rules = EventRules::new(state.book.as_deref(), hot.event.as_ref());
         tell_lines(followers, id, hot, |country| {
-            lines.iter().map(|line| shown(line, rules.refusal(line, country))).collect()
+            lines.iter().map(|line| seen(hot, line, &rules, country, &state.fresh)).collect()
         });
     }
 
@@ -128,8 +135,28 @@ impl Live {
             let old = EventRules::new(before.as_deref(), hot.event.as_ref());
             let new = EventRules::new(Some(book), hot.event.as_ref());
             tell_lines(followers, id, hot, |country| {
-                let seen = |line, rules: &EventRules<'_>| shown(line, rules.refusal(line, country));
+                let seen = |line, rules: &EventRules<'_>| seen(hot, line, rules, country, &state.fresh);
                 let lines = hot.lines.values().map(|line| (seen(line, &old), seen(line, &new)));
+                lines.filter(|(was, is)| was != is).map(|(_, is)| is).collect()
+            });
+        }
+    }
+
+    /// Looks at how old the offer is, ms since 1970 UTC. Lines that are no longer fresh are shown as suspended from here on, those that
+    /// are again as they are; followers are told.
+    pub fn look(&self, now: i64) {
+        let mut state = self.state();
+        let fresh: Fresh = state.freshness.fresh(now).collect();
+        if fresh == state.fresh {
+            return;
+        }
+        let before = std::mem::replace(&mut state.fresh, fresh);
+        for (id, followers) in &state.events {
+            let Some(hot) = state.offer.event(id) else { continue };
+            let rules = EventRules::new(state.book.as_deref(), hot.event.as_ref());
+            tell_lines(followers, id, hot, |country| {
+                let seen = |line, fresh| seen(hot, line, &rules, country, fresh);
+                let lines = hot.lines.values().map(|line| (seen(line, &before), seen(line, &state.fresh)));
                 lines.filter(|(was, is)| was != is).map(|(_, is)| is).collect()
             });
         }
@@ -196,8 +223,8 @@ impl Live {
         let hot = state.offer.event(id);
         let event = hot.and_then(|hot| hot.event.as_ref());
         let rules = EventRules::new(state.book.as_deref(), event);
-        let lines = hot.iter().flat_map(|hot| hot.lines.values());
-        let lines: Vec<_> = lines.map(|line| shown(line, rules.refusal(line, &follower.country))).collect();
+        let seen = |hot, line| seen(hot, line, &rules, &follower.country, &state.fresh);
+        let lines: Vec<_> = hot.iter().flat_map(|hot| hot.lines.values().map(|line| seen(hot, line))).collect();
         let sequence = hot.map_or(-1, |hot| hot.sequence);
         follower.tell(Told::Frame(frame::event_snapshot(id, sequence, event, &lines)));
         state.events.entry(id.to_owned()).or_default().insert(follower.id, follower.clone());
@@ -240,6 +267,11 @@ impl Live {
     }
 }
 
+/// A line of an event as a country sees it.
+fn seen(hot: &HotEvent, line: &OfferLine, rules: &EventRules<'_>, country: &str, fresh: &Fresh) -> OfferLine {
+    shown(line, rules.refusal(line, country), fresh.contains(&(hot.partition, line.source.feed_partition)))
+}
+
 /// Tells followers of an event about lines, each as its country sees them.
 fn tell_lines(followers: &Followers, id: &str, hot: &HotEvent, lines: impl Fn(&str) -> Vec<OfferLine>) {
     let mut frames: HashMap<&str, Option<Utf8Bytes>> = HashMap::new();
@@ -276,6 +308,19 @@ mod tests {
         .collect()
     }
 
+    fn beat(feed_partition: i32, at: i64) -> OfferMessage {
+        let feed_partitions = vec![feed_partition];
+        OfferMessage::Heartbeat(paddock_events::OfferHeartbeat { feed_partitions, at, book_generation: 1 })
+    }
+
+    /// Its offer stays fresh.
+    fn live() -> Live {
+        let live = Live::default();
+        live.offer(0, 0, beat(0, i64::MAX));
+        live.look(0);
+        live
+    }
+
     fn words(frame: &serde_json::Value) -> (&str, i64, Vec<&str>) {
         let lines = frame["payload"]["lines"].as_array();
         let lines = lines.into_iter().flatten().map(|line| line["status"].as_str().unwrap()).collect();
@@ -284,11 +329,11 @@ mod tests {
 
     #[test]
     fn a_book_is_told_at_once_to_those_whose_lines_it_changes() {
-        let live = Live::default();
+        let live = live();
         for id in ["m:1", "m:2"] {
-            live.offer(1, OfferMessage::Event(sample::event(id, 1)));
+            live.offer(0, 1, OfferMessage::Event(sample::event(id, 1)));
         }
-        live.offer(2, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
+        live.offer(0, 2, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
         let (malta, mut in_malta) = live.connect("MT");
         let (france, mut in_france) = live.connect("FR");
         for follower in [&malta, &france] {
@@ -310,7 +355,7 @@ mod tests {
         assert_eq!(told[0]["payload"]["lines"][0]["suspendedBy"], "rule");
         assert_eq!(frames(&mut in_france).iter().map(words).collect::<Vec<_>>(), [("delta", 2, vec!["suspended"])]);
         // Rates has not heard of it: its next price is shown as suspended too.
-        live.offer(3, OfferMessage::Line(sample::line("m:1", 2, "2.20")));
+        live.offer(0, 3, OfferMessage::Line(sample::line("m:1", 2, "2.20")));
         assert_eq!(frames(&mut in_malta).iter().map(words).collect::<Vec<_>>(), [("delta", 3, vec!["suspended"])]);
         let key = sample::line("m:1", 1, "2.10").line_key();
         let book = live.book().unwrap();
@@ -320,13 +365,13 @@ mod tests {
 
     #[test]
     fn an_event_that_other_rules_select_brings_its_lines() {
-        let live = Live::default();
+        let live = live();
         live.enforce(&Arc::new(sample::book(1, "Open")));
-        live.offer(1, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
+        live.offer(0, 1, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
         let (follower, mut inbox) = live.connect("MT");
         live.follow_event("m:1", &follower);
-        live.offer(2, OfferMessage::Event(sample::event("m:1", 1)));
-        live.offer(3, OfferMessage::Event(sample::event("m:1", 2)));
+        live.offer(0, 2, OfferMessage::Event(sample::event("m:1", 1)));
+        live.offer(0, 3, OfferMessage::Event(sample::event("m:1", 2)));
         let told = frames(&mut inbox);
         let told: Vec<_> = told.iter().map(words).collect();
         let none = || Vec::<&str>::new();
@@ -342,15 +387,61 @@ mod tests {
     }
 
     #[test]
-    fn a_snapshot_comes_first_and_then_each_change_once() {
+    fn lines_of_a_partition_without_heartbeats_are_suspended() {
         let live = Live::default();
-        live.offer(1, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
+        live.enforce(&Arc::new(sample::book(1, "Open")));
+        for (partition, id) in [(0, "m:1"), (1, "m:2")] {
+            live.offer(partition, 1, OfferMessage::Event(sample::event(id, 1)));
+            live.offer(partition, 2, OfferMessage::Line(sample::line(id, 1, "2.10")));
+        }
         let (follower, mut inbox) = live.connect("MT");
         live.follow_event("m:1", &follower);
-        live.offer(2, OfferMessage::Line(sample::line("m:1", 2, "2.20")));
-        live.offer(3, OfferMessage::Line(sample::line("m:2", 1, "2.20")));
+        live.follow_event("m:2", &follower);
+        let told = frames(&mut inbox);
+        let told: Vec<_> = told.iter().map(words).collect();
+        assert_eq!(told, [("snapshot", 2, vec!["suspended"]), ("snapshot", 2, vec!["suspended"])], "never fresh");
+
+        live.offer(0, 3, beat(0, 10_000));
+        live.offer(1, 3, beat(0, 12_000));
+        live.offer(1, 4, beat(7, 99_000));
+        live.look(12_000);
+        let told = frames(&mut inbox);
+        let mut told: Vec<_> = told.iter().map(words).collect();
+        assert_eq!(told, [("delta", 2, vec!["active"]), ("delta", 2, vec!["active"])]);
+        live.look(13_000);
+        assert_eq!(frames(&mut inbox), [] as [serde_json::Value; 0]);
+        live.look(13_001);
+        let stale = frames(&mut inbox);
+        told = stale.iter().map(words).collect();
+        assert_eq!(told, [("delta", 2, vec!["suspended"])], "the other partition's is younger");
+        assert_eq!(
+            (&stale[0]["channel"], &stale[0]["payload"]["lines"][0]["suspendedBy"]),
+            (&"event:m:1".into(), &"producer".into())
+        );
+        live.offer(0, 4, OfferMessage::Line(sample::line("m:1", 2, "2.20")));
+        live.follow_event("m:1", &follower);
+        let told = frames(&mut inbox);
+        let told: Vec<_> = told.iter().map(words).collect();
+        assert_eq!(
+            told,
+            [("delta", 4, vec!["suspended"]), ("snapshot", 4, vec!["suspended"])],
+            "a price is no heartbeat"
+        );
+        live.offer(0, 5, beat(0, 14_000));
+        live.look(14_000);
+        assert_eq!(frames(&mut inbox).iter().map(words).collect::<Vec<_>>(), [("delta", 4, vec!["active"])]);
+    }
+
+    #[test]
+    fn a_snapshot_comes_first_and_then_each_change_once() {
+        let live = live();
+        live.offer(0, 1, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
+        let (follower, mut inbox) = live.connect("MT");
+        live.follow_event("m:1", &follower);
+        live.offer(0, 2, OfferMessage::Line(sample::line("m:1", 2, "2.20")));
+        live.offer(0, 3, OfferMessage::Line(sample::line("m:2", 1, "2.20")));
         live.leave_event("m:1", &follower);
-        live.offer(4, OfferMessage::Line(sample::line("m:1", 3, "2.30")));
+        live.offer(0, 4, OfferMessage::Line(sample::line("m:1", 3, "2.30")));
         let seen = frames(&mut inbox);
         let seen: Vec<_> = seen.iter().map(words).map(|(kind, sequence, _)| (kind, sequence)).collect();
         assert_eq!(seen, [("snapshot", 1), ("delta", 2)]);
@@ -359,12 +450,12 @@ mod tests {
 
     #[test]
     fn a_full_queue_marks_the_client_as_slow_and_blocks_nobody() {
-        let live = Live::default();
+        let live = live();
         let (slow, slow_inbox) = live.connect("MT");
         live.follow_event("m:1", &slow);
         for sequence in 0..i64::try_from(QUEUE).unwrap() {
             assert!(!slow_inbox.slow.is_cancelled());
-            live.offer(sequence, OfferMessage::Line(sample::line("m:1", sequence + 1, "2.10")));
+            live.offer(0, sequence, OfferMessage::Line(sample::line("m:1", sequence + 1, "2.10")));
         }
         assert!(slow_inbox.slow.is_cancelled());
         let (quick, mut quick_inbox) = live.connect("MT");

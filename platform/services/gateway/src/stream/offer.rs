@@ -19,6 +19,8 @@ pub struct HotEvent {
     pub lines: BTreeMap<LineKey, OfferLine>,
     /// Offset of the newest record.
     pub sequence: i64,
+    /// Their partition.
+    pub partition: i32,
 }
 
 /// What a record changed.
@@ -47,7 +49,7 @@ impl Changed {
 
 impl HotOffer {
     /// Takes in a record; `None` if it changes nothing that customers see.
-    pub fn apply(&mut self, offset: i64, message: OfferMessage) -> Option<Changed> {
+    pub fn apply(&mut self, (partition, offset): (i32, i64), message: OfferMessage) -> Option<Changed> {
         match message {
             OfferMessage::Line(line) => {
                 let hot = self.events.entry(line.event_id.clone()).or_default();
@@ -56,7 +58,7 @@ impl HotOffer {
                     return None;
                 }
                 hot.lines.insert(key.clone(), line);
-                hot.sequence = hot.sequence.max(offset);
+                (hot.partition, hot.sequence) = (partition, hot.sequence.max(offset));
                 Some(Changed::Line(key))
             }
             OfferMessage::Event(event) => {
@@ -64,7 +66,7 @@ impl HotOffer {
                 if hot.event.as_ref().is_some_and(|known| known.sequence >= event.sequence) {
                     return None;
                 }
-                hot.sequence = hot.sequence.max(offset);
+                (hot.partition, hot.sequence) = (partition, hot.sequence.max(offset));
                 let id = event.event_id.clone();
                 let selected_anew = hot.event.as_ref().is_none_or(|known| {
                     (&known.sport, &known.category, &known.tournament)
@@ -116,9 +118,9 @@ mod tests {
     #[test]
     fn older_sequences_and_heartbeats_change_nothing() {
         let mut offer = HotOffer::default();
-        assert!(offer.apply(5, OfferMessage::Line(sample::line("m:1", 2, "2.10"))).is_some());
-        assert_eq!(offer.apply(6, OfferMessage::Line(sample::line("m:1", 2, "2.20"))), None);
-        assert_eq!(offer.apply(7, OfferMessage::Line(sample::line("m:1", 1, "2.30"))), None);
+        assert!(offer.apply((0, 5), OfferMessage::Line(sample::line("m:1", 2, "2.10"))).is_some());
+        assert_eq!(offer.apply((0, 6), OfferMessage::Line(sample::line("m:1", 2, "2.20"))), None);
+        assert_eq!(offer.apply((0, 7), OfferMessage::Line(sample::line("m:1", 1, "2.30"))), None);
         let hot = offer.event("m:1").unwrap();
         assert_eq!((hot.sequence, hot.lines.len()), (5, 1));
     }
@@ -130,7 +132,7 @@ mod tests {
             let mut event = sample::event("m:1", sequence);
             event.tournament.name = tournament.to_owned();
             matches!(
-                offer.apply(sequence, OfferMessage::Event(event)),
+                offer.apply((0, sequence), OfferMessage::Event(event)),
                 Some(Changed::Event { selected_anew: true, .. })
             )
         };
@@ -142,8 +144,8 @@ mod tests {
     #[test]
     fn tombstones_remove_lines_and_then_events() {
         let mut offer = HotOffer::default();
-        offer.apply(1, OfferMessage::Line(sample::line("m:1", 1, "2.10")));
-        offer.apply(2, OfferMessage::Event(sample::event("m:1", 1)));
+        offer.apply((0, 1), OfferMessage::Line(sample::line("m:1", 1, "2.10")));
+        offer.apply((0, 2), OfferMessage::Event(sample::event("m:1", 1)));
         offer.remove("m:1|1|");
         assert!(offer.event("m:1").unwrap().lines.is_empty());
         offer.remove("m:1");

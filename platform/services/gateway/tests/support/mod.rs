@@ -10,13 +10,14 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
-use paddock_gateway::api::AppState;
+use paddock_gateway::api::{AppState, StreamPlaces};
 use paddock_gateway::client::Trust;
 use paddock_gateway::upstream::{Addresses, Tokens, Upstream};
 use paddock_market_book::Book;
 use paddock_service::binding::Bindings;
 use paddock_service::{CALLER_HEADER, CallerToken, Problem};
 use serde_json::{Value, json};
+use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
 
 pub const ANN: &str = "0190b5a0-0000-7000-8000-000000000001";
@@ -33,6 +34,8 @@ pub struct Behind {
     pub heard: Arc<Mutex<Vec<(String, Value)>>>,
     /// Whether Ann's session is in force.
     pub revoked: Arc<Mutex<bool>>,
+    /// While somebody writes, account does not answer about sessions and calculations not about tickets.
+    pub slow: Arc<RwLock<()>>,
 }
 
 impl Behind {
@@ -51,6 +54,7 @@ impl Behind {
 
 async fn session(State(behind): State<Behind>, headers: HeaderMap) -> Response {
     behind.hear("/sessions/current", &Value::Null);
+    let _answers = behind.slow.read().await;
     let known = headers.get("authorization").is_some_and(|value| value == format!("Bearer {TOKEN}").as_str());
     if known && !*behind.revoked.lock().unwrap() {
         Json(json!({"customerId": ANN, "currency": "EUR", "country": "GB", "state": "active"})).into_response()
@@ -76,6 +80,14 @@ async fn log_in(State(behind): State<Behind>, Json(body): Json<Value>) -> Respon
     }
 }
 
+/// Nobody registers here twice.
+async fn register(State(behind): State<Behind>, Json(body): Json<Value>) -> Response {
+    behind.hear("/customers", &body);
+    let headers = [("content-type", "application/problem+json"), ("retry-after", "7")];
+    let body = json!({"status": 429, "code": "too-many-attempts", "detail": "wait"});
+    (StatusCode::TOO_MANY_REQUESTS, headers, body.to_string()).into_response()
+}
+
 async fn place(State(behind): State<Behind>, Json(body): Json<Value>) -> (StatusCode, Json<Value>) {
     behind.hear("/tickets", &body);
     (StatusCode::CREATED, Json(json!({"ticketId": ANN, "status": "accepted"})))
@@ -92,6 +104,7 @@ async fn ticket(Path(id): Path<String>, Query(query): Query<Value>) -> Response 
 
 async fn tickets(State(behind): State<Behind>, Query(query): Query<Value>) -> Json<Value> {
     behind.hear("/tickets?", &query);
+    let _answers = behind.slow.read().await;
     Json(json!({"tickets": []}))
 }
 
@@ -135,6 +148,7 @@ fn components(behind: Behind) -> Router {
     let routes = Router::new()
         .route("/sessions", post(log_in))
         .route("/sessions/current", get(session).delete(close))
+        .route("/customers", post(register))
         .route("/customers/{id}/wallet", get(async move || Json(wallet)))
         .route("/sports", get(async || Json(json!({"sports": []}))))
         .route(
@@ -179,11 +193,16 @@ impl Gateway {
     }
 
     pub async fn limited(by_ip: u32, by_session: u32, places: usize) -> Self {
-        Self::with_tokens(OUR_TOKENS.map(|(_, token)| token), by_ip, by_session, places).await
+        Self::with_tokens(OUR_TOKENS.map(|(_, token)| token), (by_ip, by_session), Self::places(places, 10, 10)).await
+    }
+
+    pub fn places(all: usize, address: u32, customer: u32) -> StreamPlaces {
+        let [address, customer] = [address, customer].map(|most| NonZeroU32::new(most).unwrap());
+        StreamPlaces { all, address, customer }
     }
 
     /// With these tokens for rates, account and calculations.
-    pub async fn with_tokens(ours: [&str; 3], by_ip: u32, by_session: u32, places: usize) -> Self {
+    pub async fn with_tokens(ours: [&str; 3], (by_ip, by_session): (u32, u32), places: StreamPlaces) -> Self {
         let _already_there = rustls::crypto::ring::default_provider().install_default();
         let behind = Behind::default();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
