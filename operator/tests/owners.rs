@@ -70,6 +70,7 @@ fn api(group: &str, path: &str) -> String {
 }
 
 /// An object with label `managed-by`, or without labels.
+#[allow(clippy::needless_pass_by_value, reason = "`json!` at every call")]
 fn named(name: &str, manager: Option<&str>, rest: Value) -> Value {
     let mut object = json!({"metadata": {"name": name}});
     if let Some(manager) = manager {

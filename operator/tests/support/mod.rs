@@ -103,7 +103,7 @@ pub fn requests(metrics: &Metrics) -> (u64, u64) {
 /// Reconciles of a controller that ended.
 pub fn reconciles(metrics: &Metrics, controller: &str) -> u64 {
     let family = metrics.registry().gather().into_iter().find(|family| family.name() == "paddock_reconcile_total");
-    let all = family.iter().flat_map(|family| family.get_metric());
+    let all = family.iter().flat_map(prometheus::proto::MetricFamily::get_metric);
     let ours = all.filter(|metric| metric.get_label().iter().any(|label| label.value() == controller));
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     ours.map(|metric| metric.get_counter().get_value() as u64).sum()
