@@ -284,20 +284,19 @@ async fn reserve(
     }
     let Some(currency) = verdicts.first().map(|(bet, _, _)| bet.stake.currency().code()) else { return Ok(exposures) };
     for ((event, market), (exposure, before, after)) in &mut exposures {
-        let row = match lock_exposure(connection, event, market, currency).await? {
-            Some(row) => row,
-            None => {
-                // Somebody else may make it at the same time: then this waits for them.
-                sqlx::query(
-                    "INSERT INTO exposure (event_id, market_type, currency) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-                )
-                .bind(event)
-                .bind(*market)
-                .bind(currency)
-                .execute(&mut *connection)
-                .await?;
-                lock_exposure(connection, event, market, currency).await?.ok_or(sqlx::Error::RowNotFound)?
-            }
+        let row = if let Some(row) = lock_exposure(connection, event, market, currency).await? {
+            row
+        } else {
+            // Somebody else may make it at the same time: then this waits for them.
+            sqlx::query(
+                "INSERT INTO exposure (event_id, market_type, currency) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+            )
+            .bind(event)
+            .bind(*market)
+            .bind(currency)
+            .execute(&mut *connection)
+            .await?;
+            lock_exposure(connection, event, market, currency).await?.ok_or(sqlx::Error::RowNotFound)?
         };
         Json(*exposure) = row.try_get("lines")?;
         *before = row.try_get("liability")?;
