@@ -61,13 +61,17 @@ impl Installed {
     }
 }
 
-/// An object whose status moves by itself, without that; everything of any other, so that no write goes unseen.
+/// An object whose status moves by itself, without that and without the times of writes, which move with it (Kubernetes writes the
+/// status of a ValidatingAdmissionPolicy anew when it is applied); everything of any other, so that no write goes unseen.
 fn without_status(mut object: Value) -> Value {
     if object.as_object_mut().unwrap().remove("status").is_some() {
         let metadata = object["metadata"].as_object_mut().unwrap();
         metadata.remove("resourceVersion");
         if let Some(fields) = metadata.get_mut("managedFields").and_then(Value::as_array_mut) {
             fields.retain(|entry| entry["subresource"] != "status");
+            for entry in fields {
+                entry.as_object_mut().unwrap().remove("time");
+            }
         }
     }
     object

@@ -50,7 +50,9 @@ impl FencedProducer {
             .set("transactional.id", bus.prefixed(name)?)
             .set("transaction.timeout.ms", "15000")
             .set("delivery.timeout.ms", "10000")
-            .set("linger.ms", "2");
+            // The coordinator may still write the end of the transaction before; it is asked again soon, not after 100 ms.
+            .set("retry.backoff.ms", "5")
+            .set("linger.ms", "1");
         Ok(Self { producer: Sending::new(&config)?, topics: HashMap::new(), bus: bus.clone() })
     }
 
