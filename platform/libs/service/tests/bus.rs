@@ -72,11 +72,12 @@ async fn what_is_sent_is_followed_and_shared_in_order() {
     cluster.create_topic("t.abc.customers", 3, 1).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let bus = bus(folder.path(), &cluster.bootstrap_servers());
-    let producer = bus.producer().unwrap();
+    let mut producer = bus.fenced_producer("customers").unwrap();
+    timeout(LONG, producer.take_over()).await.unwrap().unwrap();
     let customers: Vec<Uuid> = (0..20).map(|_| Uuid::now_v7()).collect();
     let records: Vec<Record> =
         (0..100).map(|number| Record::of(&event(number, customers[number as usize % 20])).unwrap()).collect();
-    producer.send_all(&records).await.unwrap();
+    producer.publish(&records).await.unwrap();
 
     let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
     let mut read_back: Vec<(i32, i64)> = Vec::new();
@@ -98,7 +99,7 @@ async fn what_is_sent_is_followed_and_shared_in_order() {
         let expected = i32::try_from(paddock_events::partition_of(&key, 3)).unwrap();
         assert!(of_customer.iter().all(|(partition, _)| *partition == expected));
     }
-    producer.send(&event(100, customers[0])).await.unwrap();
+    producer.publish(&[Record::of(&event(100, customers[0])).unwrap()]).await.unwrap();
     let Followed::Record { value, .. } = timeout(LONG, follower.next()).await.unwrap().unwrap() else {
         panic!("caught up is said once")
     };
@@ -145,9 +146,9 @@ async fn a_commit_that_takes_long_is_waited_for() {
     let record = |number| Record::of(&event(number, Uuid::nil())).unwrap();
     let mut producer = bus.fenced_producer("feed").unwrap();
     timeout(LONG, producer.take_over()).await.unwrap().unwrap();
-    // The client asks again after 0.1 s to 1 s each time: all of them take longer than the ten seconds of a step.
+    // The client asks again after 5 ms to 1 s, longer each time: all of them take longer than the ten seconds of a step.
     let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
-    cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 16]);
+    cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 20]);
     let asked = std::time::Instant::now();
     timeout(LONG, producer.publish(&[record(1)])).await.unwrap().unwrap();
     assert!(asked.elapsed() > Duration::from_secs(10), "no step has timed out: the test proved nothing");

@@ -3,13 +3,13 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+use paddock_events::partition_of;
 use rdkafka::error::KafkaError;
 use rdkafka::producer::{BaseProducer, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 
-use super::producer::{count, partition_i32};
 use super::sending::{News, Sending, delivered};
-use super::{Bus, BusError, Record};
+use super::{ANSWER, Bus, BusError, Record};
 
 /// Longest wait for a step of a transaction.
 const STEP: Duration = Duration::from_secs(10);
@@ -52,7 +52,8 @@ impl FencedProducer {
             .set("delivery.timeout.ms", "10000")
             // The coordinator may still write the end of the transaction before; it is asked again soon, not after 100 ms.
             .set("retry.backoff.ms", "5")
-            .set("linger.ms", "1");
+            // A batch is queued whole.
+            .set("linger.ms", "0");
         Ok(Self { producer: Sending::new(&config)?, topics: HashMap::new(), bus: bus.clone() })
     }
 
@@ -154,6 +155,21 @@ fn until_known(call: impl Fn() -> Result<(), KafkaError>) -> Result<(), KafkaErr
             }
             done => return done,
         }
+    }
+}
+
+fn partition_i32(partition_key: &str, partitions: u32) -> i32 {
+    i32::try_from(partition_of(partition_key, partitions)).unwrap_or(0)
+}
+
+/// Number of partitions of a topic, by its name on the broker.
+fn count(producer: &Sending, topic: &str) -> Result<u32, BusError> {
+    let metadata = producer.client().client().fetch_metadata(Some(topic), ANSWER)?;
+    let count =
+        metadata.topics().iter().find(|found| found.name() == topic).map_or(0, |found| found.partitions().len());
+    match u32::try_from(count) {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err(BusError::UnknownTopic(topic.to_owned())),
     }
 }
 

@@ -3,7 +3,7 @@
 mod fenced;
 mod follow;
 mod group;
-mod producer;
+mod record;
 mod sending;
 
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ use tokio::sync::watch;
 pub use fenced::{FencedError, FencedProducer};
 pub use follow::{Followed, Follower, Start};
 pub use group::{Consumed, GroupConsumer, Step};
-pub use producer::{Producer, Record, SendError};
+pub use record::Record;
 
 use crate::Gate;
 use crate::binding::{Binding, BindingError};
@@ -104,11 +104,6 @@ impl Bus {
             .set("reconnect.backoff.max.ms", "2000")
             .set("topic.metadata.refresh.interval.ms", "60000");
         Ok(config)
-    }
-
-    /// A producer that waits for all replicas and never reorders or repeats within a session.
-    pub fn producer(&self) -> Result<Producer, BusError> {
-        Producer::new(self.clone())
     }
 
     /// A producer of transactions; starting it fences every older one of the same name.

@@ -75,7 +75,7 @@ impl Sending {
         &self.client
     }
 
-    /// Queues a record, behind those queued before; the error `QueueFull` asks for patience.
+    /// Queues a record, behind those queued before.
     pub(super) fn queue(&self, topic: &str, partition: i32, record: &Record) -> Result<Delivery, KafkaError> {
         let (waiting, delivery) = oneshot::channel();
         let message = BaseRecord::with_opaque_to(topic, Box::new(waiting)).key(&record.key).partition(partition);

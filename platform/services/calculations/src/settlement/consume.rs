@@ -197,6 +197,12 @@ mod tests {
         }
     }
 
+    async fn say(bus: &Bus, records: &[Record]) {
+        let mut producer = bus.fenced_producer("rates").unwrap();
+        producer.take_over().await.unwrap();
+        producer.publish(records).await.unwrap();
+    }
+
     /// Poison stops nobody and is counted, members share the partitions, and the stored offset rules, wherever the group stands and
     /// whatever became of the topic.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -213,7 +219,7 @@ mod tests {
             (cluster, bus, all)
         };
         let (_cluster, bus, all) = made(0..40);
-        bus.producer().unwrap().send_all(&all).await.unwrap();
+        say(&bus, &all).await;
         run_until_known(&world, &bus, &metrics, 2, (40, 41)).await;
         // The database comes back from yesterday's backup; the group's offsets are of today, and nothing new is said.
         sqlx::raw_sql("DELETE FROM result_message; UPDATE consumer_offset SET next_offset = 0")
@@ -223,7 +229,7 @@ mod tests {
         run_until_known(&world, &bus, &metrics, 1, (40, 82)).await;
         // The topic is made anew and shorter.
         let (_cluster, bus, all) = made(40..50);
-        bus.producer().unwrap().send_all(&all).await.unwrap();
+        say(&bus, &all).await;
         run_until_known(&world, &bus, &metrics, 1, (50, 93)).await;
         assert_eq!((metrics.skipped.get(), metrics.results.get()), (3, 93), "each record once");
         let twice: i64 = sqlx::query_scalar(

@@ -30,6 +30,8 @@ const BEAT: Duration = Duration::from_secs(5);
 const SILENCE: Duration = Duration::from_secs(30);
 /// A client that does not take a frame for so long is dropped.
 const SEND: Duration = Duration::from_secs(5);
+/// A client that does not answer the end of its connection for so long is left.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// Close codes of ours (4000–4999 are for applications).
 mod code {
@@ -114,8 +116,14 @@ pub async fn serve(socket: WebSocket, parts: Parts, client: &Client) {
             let _told = connection.send(frame::reconnect()).await;
         }
         let close = Message::Close(Some(CloseFrame { code, reason: Utf8Bytes::from_static(reason) }));
-        // A client that is too slow for frames may be too slow for this one too.
-        let _closed = timeout(SEND, connection.socket.send(close)).await;
+        // A client that is too slow for frames may be too slow for this one too. What it still sends is read until it has seen it:
+        // a socket that is closed with something unread takes back what was not delivered yet.
+        let farewell = async {
+            connection.socket.send(close).await?;
+            while let Some(Ok(_unheard)) = connection.socket.recv().await {}
+            Ok::<_, axum::Error>(())
+        };
+        let _closed = timeout(FAREWELL, farewell).await;
     }
 }
 
