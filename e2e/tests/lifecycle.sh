@@ -12,11 +12,16 @@ remember_machine() { before=$(tunables); }
 # Kills every process that `up` has started, at once, as an out-of-memory killer would: shims, containers and mounts are left.
 # The next `up` must see that, clear it away and come up as from nothing.
 crash_and_recover() {
-  local record said
+  local record pid said killed=()
   seen=$(sockets || true)
   [ -n "$seen" ] || { echo "lifecycle: no shim's socket is noted: what is looked for?" >&2; return 1; }
   for record in "$state"/pid/*.json; do
-    kill -KILL "$(grep -o '"pid":[0-9]*' "$record" | cut -d : -f 2)"
+    killed+=("$(grep -o '"pid":[0-9]*' "$record" | cut -d : -f 2)")
+  done
+  kill -KILL "${killed[@]}"
+  # A process that is being killed still counts as one that runs.
+  for pid in "${killed[@]}"; do
+    timeout 30 bash -c "while grep -qs '^State:[^Z]*$' /proc/$pid/status; do sleep 0.1; done"
   done
   [ -n "$(processes)" ] || { echo "lifecycle: no container has survived its manager: nothing is there to clear away" >&2; return 1; }
   said=$("$bin/paddock-cluster" up --name "$name" 2>&1 >/dev/null | tee >(cat >&2)) || return 1

@@ -1,11 +1,22 @@
 //! What a platform without customers does: nothing. The last of the tests.
 
-use super::support::{LIMIT, api};
+use super::support::{LIMIT, api, leader};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
-use paddock_demo::wait;
+use paddock_demo::{Installation, wait};
 use paddock_e2e::on_cluster;
+use std::time::{Duration, Instant};
+
+/// The leader's pod, and the write requests that it has made, but for its lease.
+async fn writes(installation: &Installation) -> (String, u64) {
+    let (pod, metrics) = leader(installation).await;
+    // The lease is renewed by update; everything else is applied, patched, created or deleted.
+    let write = |labels: &str| {
+        ["apply", "patch", "create", "delete"].iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")))
+    };
+    (pod, metrics.sum("paddock_kube_requests_total", write))
+}
 
 /// An autoscaler as soon as it has something to scale by.
 async fn measured(autoscalers: &Api<HorizontalPodAutoscaler>, name: &str) -> HorizontalPodAutoscaler {
@@ -42,5 +53,21 @@ fn autoscalers_of_idle_services_are_at_their_minimum() {
             }
         }
         assert!(seen >= 4, "the examples have autoscalers; {seen} were found");
+    });
+}
+
+#[test]
+fn nothing_is_written_at_rest() {
+    on_cluster(|installation| async move {
+        // Rest begins when two windows in a row pass without a write, of one leader; it must come.
+        let start = Instant::now();
+        let (mut before, mut quiet) = (writes(installation).await, 0);
+        while quiet < 2 {
+            tokio::time::sleep(Duration::from_secs(20)).await; // the window that is measured
+            let after = writes(installation).await;
+            quiet = if after == before { quiet + 1 } else { 0 };
+            assert!(quiet > 0 || start.elapsed() < Duration::from_mins(8), "no rest: {before:?}, then {after:?}");
+            before = after;
+        }
     });
 }
