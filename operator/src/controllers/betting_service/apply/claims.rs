@@ -42,6 +42,7 @@ async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> R
     let concern = concern(&service.name);
     let api: Api<DynamicObject> =
         Api::namespaced_with(ctx.client.clone(), &service.namespace, &ChildKind::DatabaseClaim.api_resource());
+    let mut done = "created";
     let live = match ctx.cache.child(ChildKind::DatabaseClaim, Some(&service.namespace), name) {
         Some(live) => Some(live.as_ref().clone()),
         None => api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading claim {name}"), error))?,
@@ -65,12 +66,16 @@ async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> R
         }
         let value = serde_json::to_value(&live).map_err(defect)?;
         if compare(&concern, &wanted, &value, live.metadata.managed_fields.as_ref()).differs.is_none() {
+            count(ctx, "unchanged");
             return read(live);
         }
+        done = "configured";
     }
     ctx.leader.fence()?;
     let params = PatchParams::apply(&manager(&concern));
-    match api.patch(name, &params, &Patch::Apply(&wanted)).await {
+    let applied = api.patch(name, &params, &Patch::Apply(&wanted)).await;
+    count(ctx, if applied.is_ok() { done } else { "failed" });
+    match applied {
         Ok(live) => read(live),
         Err(error) if category_of(&error) == Category::Conflict => Err(Fault::invalid_spec(format!(
             "spec.needs: claim {name} is shared, and another service (or a person) says something else about the same \
@@ -143,7 +148,9 @@ async fn withdraw(ctx: &Ctx, claim: &DatabaseClaim, service: &str) -> Result<(),
     // An apply would make a claim that has gone again: the uid says which one is meant.
     let mut part = withdrawn(claim);
     part.metadata.uid.clone_from(&claim.metadata.uid);
-    match api.patch(&name, &PatchParams::apply(&manager(&concern(service))), &Patch::Apply(&part)).await {
+    let applied = api.patch(&name, &PatchParams::apply(&manager(&concern(service))), &Patch::Apply(&part)).await;
+    count(ctx, if applied.is_ok() { "configured" } else { "failed" });
+    match applied {
         Ok(_) => {
             tracing::info!(
                 claim = name,
@@ -156,6 +163,11 @@ async fn withdraw(ctx: &Ctx, claim: &DatabaseClaim, service: &str) -> Result<(),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
         Err(error) => Err(Fault::of_request(&format!("withdrawing from DatabaseClaim {namespace}/{name}"), error)),
     }
+}
+
+/// Counts an apply as those of [`crate::kube::apply`] are.
+fn count(ctx: &Ctx, result: &str) {
+    ctx.metrics.applies.with_label_values(&[ChildKind::DatabaseClaim.as_str(), result]).inc();
 }
 
 fn defect(error: serde_json::Error) -> Fault {

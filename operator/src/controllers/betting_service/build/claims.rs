@@ -46,9 +46,12 @@ fn claim(service: &Service, bound: &BoundNeed) -> DynamicObject {
         Engine::Kafka => {
             let topics = need.topics.clone().unwrap_or_default();
             if let Some(fields) = spec.as_object_mut() {
-                // The shape as far as this service says it: another may say the rest.
+                // The shape as far as this service says it: another may say the rest. Who writes no topic says nothing of them: an
+                // empty list beside another's topics is owned by nobody, and would look unapplied in every pass.
                 let shapes: Vec<Value> = topics.write.iter().map(|topic| json!(topic)).collect();
-                fields.insert("kafka".into(), json!({"topics": sorted(shapes)}));
+                if !shapes.is_empty() {
+                    fields.insert("kafka".into(), json!({"topics": sorted(shapes)}));
+                }
             }
             let write: BTreeSet<_> = topics.write.iter().map(|topic| topic.name.clone()).collect();
             let read: BTreeSet<_> = topics.read.into_iter().collect();
@@ -146,6 +149,20 @@ mod tests {
                 "engine": "Kafka", "className": "bus-prod",
                 "kafka": {"topics": [{"name": "offer", "cleanup": "Compact"}, {"name": "results"}]},
                 "roles": [{"name": "odds", "topics": {"write": ["offer", "results"], "read": ["tickets"], "published": []}}],
+            })
+        );
+    }
+
+    #[test]
+    fn who_only_reads_says_nothing_of_topics() {
+        let all = claims(&service(json!({"needs": [{
+            "name": "bus", "engine": "Kafka", "claim": "bus", "topics": {"read": ["offer"]}
+        }]})));
+        assert_eq!(
+            all[0].data["spec"],
+            json!({
+                "engine": "Kafka", "className": "bus-prod",
+                "roles": [{"name": "odds", "topics": {"write": [], "read": ["offer"], "published": []}}],
             })
         );
     }
