@@ -14,7 +14,7 @@ use crate::domain::decide::{Asking, decide};
 use crate::domain::request::{PlaceTicket, Single};
 use crate::metrics::AcceptanceMetrics;
 use crate::offer::OfferCopy;
-use crate::store::{Decided, NewTicket, Placed, Status, Step, Store, StoreError, Ticket};
+use crate::store::{NewTicket, Placed, Status, Step, Store, StoreError, Ticket};
 
 /// A request waits for delays up to this; longer ones are answered `pending`.
 const PATIENCE: Duration = Duration::from_millis(500);
@@ -169,27 +169,27 @@ impl Acceptance {
     async fn go_on(&self, id: Uuid, mut step: Step, patience: Duration) -> Result<Option<Ticket>, StoreError> {
         let mut decided = None;
         loop {
-            let decide = match step {
+            let ticket = match step {
                 Step::Hold { customer, amount, delay_ms, age_ms } => match self.bank.hold(id, customer, amount).await {
-                    Ok(()) if delay_ms == 0 => true,
+                    Ok(()) if delay_ms == 0 => self.decide(id, true).await?,
                     Ok(()) => {
                         self.store.held(id).await?;
-                        false
+                        None
                     }
                     Err(BankError::Refused(code)) => {
                         self.reject(id, &code, false).await?;
-                        false
+                        None
                     }
                     Err(BankError::Unavailable(_)) if age_ms > HOLD_PATIENCE_MS => {
                         self.reject(id, Code::AccountUnavailable.into(), true).await?;
-                        false
+                        None
                     }
                     Err(error) => {
                         self.ask_again(id, &error).await?;
                         return Ok(decided);
                     }
                 },
-                Step::Decide { in_ms: 0 } => true,
+                Step::Decide { in_ms: 0 } => self.decide(id, false).await?,
                 Step::Decide { in_ms } => {
                     let left = Duration::from_millis(u64::try_from(in_ms).unwrap_or(0));
                     if left > patience {
@@ -197,7 +197,7 @@ impl Acceptance {
                     }
                     // The delay of the rule itself, not a wait for something else.
                     tokio::time::sleep(left).await;
-                    false
+                    None
                 }
                 Step::Post | Step::Void => {
                     let posts = step == Step::Post;
@@ -210,14 +210,12 @@ impl Acceptance {
                 }
                 Step::Finished => return Ok(decided),
             };
-            if decide {
-                decided = self.decide(id, matches!(step, Step::Hold { .. })).await?;
-            }
-            step = match decided.as_ref().map(|ticket| ticket.status) {
-                Some(Status::Accepted) => Step::Post,
-                Some(Status::Rejected) => Step::Void,
-                _ => self.store.step(id).await?,
+            step = match &ticket {
+                Some(ticket) if ticket.status == Status::Accepted => Step::Post,
+                Some(_) => Step::Void,
+                None => self.store.step(id).await?,
             };
+            decided = decided.or(ticket);
         }
     }
 
@@ -241,17 +239,11 @@ impl Acceptance {
         let Some(book) = self.book.hold().await else { return Err(StoreError::BookBehind(0)) };
         let decided = self.store.decide(id, &book, &self.offer, held).await;
         drop(book);
-        Ok(match decided? {
-            Decided::Accepted(ticket) => {
-                self.metrics.decided("accepted", "");
-                Some(ticket)
-            }
-            Decided::Rejected(ticket, code) => {
-                self.metrics.decided("rejected", code.into());
-                Some(ticket)
-            }
-            Decided::NotNow => None,
-        })
+        let decided = decided?;
+        if let Some(ticket) = &decided {
+            self.metrics.decided(ticket.status.into(), ticket.code.as_deref().unwrap_or_default());
+        }
+        Ok(decided)
     }
 
     /// Resumes tickets whose time has come, once; returns how many it looked at.

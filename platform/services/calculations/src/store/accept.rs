@@ -49,17 +49,6 @@ pub enum Step {
     Finished,
 }
 
-/// What deciding came to.
-#[derive(Debug, Clone)]
-pub enum Decided {
-    /// Placed; the ticket is so from now on.
-    Accepted(Ticket),
-    /// Refused; the ticket is so from now on.
-    Rejected(Ticket, Code),
-    /// Somebody else decided, or it is too early.
-    NotNow,
-}
-
 /// Bets on one event and market type in one currency share a lock and a limit.
 type ExposureKey = (String, &'static str);
 
@@ -170,10 +159,16 @@ impl Store {
 
     /// The decision, one transaction: market state, price, phase and exposure are checked again under locks; then the ticket is
     /// accepted or refused. The caller holds the book in force until this returns. `held` says that a ticket without delay has
-    /// its hold.
-    pub async fn decide(&self, id: Uuid, book: &Book, offer: &OfferCopy, held: bool) -> Result<Decided, StoreError> {
+    /// its hold. Returns the ticket as it is from now on; `None` if somebody else decided, or it is too early.
+    pub async fn decide(
+        &self,
+        id: Uuid,
+        book: &Book,
+        offer: &OfferCopy,
+        held: bool,
+    ) -> Result<Option<Ticket>, StoreError> {
         let mut tx = self.pool().begin().await?;
-        let Some(mut ticket) = lock_due(&mut tx, id, held).await? else { return Ok(Decided::NotNow) };
+        let Some(mut ticket) = lock_due(&mut tx, id, held).await? else { return Ok(None) };
         let basis = basis(&mut tx, &ticket).await?;
         if u64::try_from(basis.generation).is_ok_and(|newest| newest > book.generation()) {
             return Err(StoreError::BookBehind(basis.generation));
@@ -206,10 +201,7 @@ impl Store {
         self.tell_as(&mut tx, TicketMessage::TicketDecided(ticket.state())).await?;
         tx.commit().await?;
         self.outbox.committed();
-        Ok(match refused {
-            None => Decided::Accepted(ticket),
-            Some(code) => Decided::Rejected(ticket, code),
-        })
+        Ok(Some(ticket))
     }
 }
 

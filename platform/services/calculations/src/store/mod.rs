@@ -14,8 +14,8 @@ use paddock_service::postgres::Database;
 use sqlx::PgConnection;
 use uuid::Uuid;
 
+pub use accept::Step;
 pub(crate) use accept::offered;
-pub use accept::{Decided, Step};
 pub use place::{NewTicket, Placed};
 pub use settle::{Due, Intent, OpenSettlement};
 pub use ticket::{Bet, Selection, Status, Ticket};
