@@ -100,7 +100,7 @@ impl Outbox {
     }
 
     /// Relays until told to end; errors are logged and tried again.
-    pub async fn relay(self, database: Database, bus: Bus, end: CancellationToken) {
+    pub async fn relay(self, database: Database, bus: Bus, end: CancellationToken) -> anyhow::Result<()> {
         while !end.is_cancelled() {
             let wait = match self.relay_while_locked(&database, &bus, &end).await {
                 Ok(()) => STANDBY,
@@ -114,6 +114,7 @@ impl Outbox {
                 () = end.cancelled() => {},
             }
         }
+        Ok(())
     }
 
     async fn relay_while_locked(

@@ -18,8 +18,10 @@ use paddock_service::outbox::{self, Outbox};
 use paddock_service::postgres::{Database, PoolBounds};
 use paddock_test_postgres::Server;
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
 use sqlx::PgPool;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -52,24 +54,45 @@ fn bus(folder: &Path, servers: &str) -> Bus {
     Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
 }
 
+/// A database with an outbox, and a broker.
+struct World {
+    _server: Server,
+    pool: PgPool,
+    cluster: MockCluster<'static, DefaultProducerContext>,
+    _folder: tempfile::TempDir,
+    bus: Bus,
+}
+
+impl World {
+    async fn start() -> Self {
+        let server = Server::start().await.unwrap();
+        let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
+        sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("customers", 1, 1).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let bus = bus(folder.path(), &cluster.bootstrap_servers());
+        Self { _server: server, pool, cluster, _folder: folder, bus }
+    }
+
+    fn relay(&self, outbox: &Outbox, end: &CancellationToken) -> JoinHandle<anyhow::Result<()>> {
+        tokio::spawn(outbox.clone().relay(Database::over(self.pool.clone()), self.bus.clone(), end.clone()))
+    }
+}
+
+/// A relay that was told to end does.
+async fn ended(relay: JoinHandle<anyhow::Result<()>>) {
+    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap().unwrap();
+}
+
 /// Committed events come, in order and each at least once; what was rolled back never does; two relays do not disturb.
 #[tokio::test(flavor = "multi_thread")]
 async fn committed_events_come_in_order() {
-    let server = Server::start().await.unwrap();
-    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
-    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("customers", 1, 1).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let world = World::start().await;
+    let (pool, bus) = (&world.pool, &world.bus);
 
     let (outbox, end) = (Outbox::default(), CancellationToken::new());
-    let relays: Vec<_> = (0..2)
-        .map(|_| {
-            let relay = outbox.clone().relay(Database::over(pool.clone()), bus.clone(), end.clone());
-            tokio::spawn(relay)
-        })
-        .collect();
+    let relays = [world.relay(&outbox, &end), world.relay(&outbox, &end)];
     for number in 1..=60 {
         let mut transaction = pool.begin().await.unwrap();
         outbox.add(&mut transaction, &event(number)).await.unwrap();
@@ -100,24 +123,19 @@ async fn committed_events_come_in_order() {
     assert_eq!(seen, expected);
     end.cancel();
     for relay in relays {
-        timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+        ended(relay).await;
     }
-    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+    let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(pool).await.unwrap();
     assert_eq!(left, 0);
 }
 
 /// What the broker has not committed is not gone from here: a transaction that somebody else's takeover aborts is sent again.
 #[tokio::test(flavor = "multi_thread")]
 async fn rows_go_when_the_broker_has_committed_them() {
-    let server = Server::start().await.unwrap();
-    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
-    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("customers", 1, 1).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let bus = bus(folder.path(), &cluster.bootstrap_servers());
+    let world = World::start().await;
+    let (pool, bus) = (&world.pool, &world.bus);
     let (outbox, end) = (Outbox::default(), CancellationToken::new());
-    let relay = tokio::spawn(outbox.clone().relay(Database::over(pool.clone()), bus.clone(), end.clone()));
+    let relay = world.relay(&outbox, &end);
     let add = async |number| {
         let mut connection = pool.acquire().await.unwrap();
         outbox.add(&mut connection, &event(number)).await.unwrap();
@@ -126,7 +144,7 @@ async fn rows_go_when_the_broker_has_committed_them() {
     let gone = async || {
         let started = std::time::Instant::now();
         loop {
-            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+            let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(pool).await.unwrap();
             if left == 0 {
                 return started.elapsed();
             }
@@ -136,18 +154,18 @@ async fn rows_go_when_the_broker_has_committed_them() {
     };
     add(1).await;
     gone().await;
-    // The client asks again after 0.1 s at the earliest each time.
+    // The client asks again after 5 ms to 1 s, longer each time.
     let away = RDKafkaRespErr::RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS;
-    cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 10]);
+    world.cluster.request_errors(RDKafkaApiKey::EndTxn, &[away; 10]);
     add(2).await;
     assert!(gone().await > Duration::from_millis(900));
     // Another relay has taken over: this one takes over again, and what it could not send comes once.
     let fenced = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
-    cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[fenced]);
+    world.cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[fenced]);
     add(3).await;
     gone().await;
     end.cancel();
-    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    ended(relay).await;
     let mut follower = bus.follow(Topic::Customers, Start::Beginning).await.unwrap();
     let mut seen = Vec::new();
     while let Followed::Record { value, .. } = timeout(Duration::from_mins(1), follower.next()).await.unwrap().unwrap()
@@ -162,24 +180,19 @@ async fn rows_go_when_the_broker_has_committed_them() {
 /// Under load there is always a next batch: a relay that is told to end leaves it to the next one.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_ends_under_load() {
-    let server = Server::start().await.unwrap();
-    let pool = PgPool::connect_with(server.options("postgres")).await.unwrap();
-    sqlx::raw_sql(outbox::TABLE).execute(&pool).await.unwrap();
+    let world = World::start().await;
+    let pool = &world.pool;
     sqlx::raw_sql(
         "INSERT INTO outbox (topic, record_key, partition_key, value)
          SELECT 'customers', number::text, number::text, '{}' FROM generate_series(1, 50000) AS number",
     )
-    .execute(&pool)
+    .execute(pool)
     .await
     .unwrap();
-    let cluster = MockCluster::new(1).unwrap();
-    cluster.create_topic("customers", 1, 1).unwrap();
-    let folder = tempfile::tempdir().unwrap();
-    let bus = bus(folder.path(), &cluster.bootstrap_servers());
     let end = CancellationToken::new();
-    let relay = tokio::spawn(Outbox::default().relay(Database::over(pool.clone()), bus.clone(), end.clone()));
+    let relay = world.relay(&Outbox::default(), &end);
     let left = async || {
-        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(&pool).await.unwrap();
+        let left: i64 = sqlx::query_scalar("SELECT count(*) FROM outbox").fetch_one(pool).await.unwrap();
         left
     };
     let begun = async {
@@ -189,7 +202,7 @@ async fn a_relay_ends_under_load() {
     };
     timeout(Duration::from_mins(1), begun).await.unwrap();
     end.cancel();
-    timeout(Duration::from_secs(20), relay).await.unwrap().unwrap();
+    ended(relay).await;
     assert!(left().await > 0, "everything was sent first");
 }
 

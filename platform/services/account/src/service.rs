@@ -97,11 +97,7 @@ async fn serve() -> anyhow::Result<()> {
     let outbox = Outbox::default();
     let store = Store::new(database.clone(), outbox.clone(), service.origin());
 
-    let draining = service.draining();
-    service.spawn("outbox", async move {
-        outbox.relay(database, bus, draining).await;
-        Ok(())
-    });
+    service.spawn("outbox", outbox.relay(database, bus, service.draining()));
 
     let calculations = Calculations::new(&config.calculations_url, service.caller_token("calculations")?)?;
     let older_than_s = i64::from(config.max_bet_delay_s) + i64::from(HOLD_GRACE_S);

@@ -58,11 +58,7 @@ async fn serve() -> anyhow::Result<()> {
     acceptance.book.compare_first();
     let gate = service.readiness().gate("offer", "the topic has not been read to its end yet");
     let newest = service.readiness().gate("market-book generation", "not compared with other replicas yet");
-    let (relayed, end) = (bus.clone(), service.draining());
-    service.spawn("outbox", async move {
-        outbox.relay(database, relayed, end).await;
-        Ok(())
-    });
+    service.spawn("outbox", outbox.relay(database, bus.clone(), service.draining()));
     let follow = acceptance.offer.clone().follow(
         bus,
         acceptance.store.clone(),

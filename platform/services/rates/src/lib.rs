@@ -60,11 +60,7 @@ async fn serve() -> anyhow::Result<()> {
         draining: service.draining(),
     };
     service.spawn("worker", worker.run());
-    let (relayed, end) = (database.clone(), service.draining());
-    service.spawn("outbox", async move {
-        outbox.relay(relayed, bus, end).await;
-        Ok(())
-    });
+    service.spawn("outbox", outbox.relay(database.clone(), bus, service.draining()));
     let callers = service.callers(api::CALLERS);
     service.serve(Apps { http: api::app(database, &callers), ..Apps::default() }).await
 }

@@ -28,11 +28,4 @@ impl Record {
             value: Some(event.to_json()?),
         })
     }
-
-    /// For one partition.
-    #[must_use]
-    pub fn to_partition(mut self, partition: i32) -> Self {
-        self.partition = Some(partition);
-        self
-    }
 }

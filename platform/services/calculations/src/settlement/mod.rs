@@ -39,11 +39,7 @@ async fn serve() -> anyhow::Result<()> {
         bank: Arc::new(Account::new(&account, service.caller_token("account")?)?),
         metrics: metrics.clone(),
     };
-    let (relayed, end) = (bus.clone(), service.draining());
-    service.spawn("outbox", async move {
-        outbox.relay(database, relayed, end).await;
-        Ok(())
-    });
+    service.spawn("outbox", outbox.relay(database, bus.clone(), service.draining()));
     service.spawn("results", consume::consume(bus, store, metrics, service.draining()));
     service.spawn("payer", payer.pay_forever(service.draining()));
     service.serve(Apps::default()).await
