@@ -64,9 +64,10 @@ impl Count {
         format!("{}/{}", self.ready.min(self.size), self.size)
     }
 
-    /// In words.
-    pub fn words(self) -> String {
-        format!("{} of {} pods are ready", self.ready, self.size)
+    /// Reason and message of what is told of it.
+    pub fn told(self) -> (&'static str, String) {
+        let reason = if self.serves() { "Available" } else { "PodsNotReady" };
+        (reason, format!("{} of {} pods are ready", self.ready, self.size))
     }
 }
 

@@ -79,10 +79,10 @@ fn serving(cache: &Cache, object: &BettingService) -> Option<Count> {
 
 /// The status with what serves as it was counted.
 fn counted(mut status: BettingServiceStatus, generation: Option<i64>, count: Count) -> BettingServiceStatus {
-    let reason = if count.serves() { "Available" } else { "PodsNotReady" };
+    let (reason, message) = count.told();
     status.conditions = Conditions::from(&status.conditions, generation)
-        .set(AVAILABLE, count.serves(), reason, count.words())
-        .set(READY, count.serves(), reason, count.words())
+        .set(AVAILABLE, count.serves(), reason, message.clone())
+        .set(READY, count.serves(), reason, message)
         .build();
     status.summary = Some(count.summary());
     status

@@ -123,17 +123,20 @@ fn conditions(
         (Some(job), _) => all.set(MIGRATIONS_APPLIED, false, "Migrating", format!("Job {job} has not ended")),
     };
     let progress = progress(service, seen, plan);
-    let (serves, counted) = (count.serves(), count.words());
+    let (serves, counted) = (count.serves(), count.told());
     let (reason, message) = match (&plan.phase, serves) {
         (Phase::Suspended, _) => ("Suspended", "spec.suspended is set: it runs no pod".to_owned()),
-        (_, true) => ("Available", counted),
+        (_, true) => counted,
         // What is to serve is still on its way: its story is the reason.
         (_, false) if plan.stable.as_ref() != Some(&seen.observed.target) && plan.stable.is_none() => {
-            progress.as_ref().map_or(("PodsNotReady", counted), |it| (it.reason, it.message.clone()))
+            progress.as_ref().map_or(counted, |it| (it.reason, it.message.clone()))
         }
         (_, false) => {
             let trouble = plan.stable.as_ref().and_then(|stable| seen.troubles.get(stable));
-            trouble.map_or(("PodsNotReady", counted.clone()), |it| (it.reason, format!("{counted}: {}", it.message)))
+            match trouble {
+                None => counted,
+                Some(it) => (it.reason, format!("{}: {}", counted.1, it.message)),
+            }
         }
     };
     let serves = serves && plan.phase != Phase::Suspended;
