@@ -1,6 +1,7 @@
 //! Bets, prices and suspensions on a real cluster with the examples.
 
 use crate::report::{Report, shown};
+use crate::versions;
 use anyhow::{Context as _, Result};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -14,6 +15,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+/// How long a program beside a server may take that has little to do.
+const SHORT: Duration = Duration::from_mins(3);
+
 /// Measures and reports.
 pub async fn run(report: &mut Report, bettors: usize, seconds: u64) -> Result<()> {
     let installation = Installation::up("bench", Progress::visible()).await?;
@@ -23,16 +27,21 @@ pub async fn run(report: &mut Report, bettors: usize, seconds: u64) -> Result<()
 
     report.version(format!("Kubernetes {}", installation.client.apiserver_version().await?.git_version));
     let psql = ["psql", "-h", "/tmp", "-U", "postgres", "-Atc", "show server_version"];
-    report.version(format!("PostgreSQL {}", in_pod(&installation, "pg-prod-0", &psql).await?.trim()));
+    report.version(format!("PostgreSQL {}", in_pod(&installation, "pg-prod-0", &psql, SHORT).await?.trim()));
     report.version(format!("Kafka {}", kafka(&installation, &["kafka.Kafka", "--version"]).await?.trim()));
+    report.version(versions::gateway(&installation).await?);
 
-    let before = pgbench(&installation, bettors).await?;
-    let (rate, accepted, refused, latencies) = bets(&installation, bettors, seconds).await?;
-    let after = pgbench(&installation, bettors).await?;
+    pgbench_tables(&installation, bettors).await?;
+    let before = pgbench(&installation, bettors, seconds).await?;
+    let Bets { accepted, refused, took, latencies } = bets(&installation, bettors, seconds).await?;
+    let after = pgbench(&installation, bettors, seconds).await?;
+    on_postgresql(&installation, "psql -qc 'drop database bench'", SHORT).await?;
     report.row(
-        &format!("bets through the Gateway, {bettors} bettors, durable hold"),
-        format!("{rate} bets/s accepted ({accepted} accepted, {refused} refused), {}", shown(latencies)),
-        format!("pgbench TPC-B on the same server, {bettors} clients: {before} tps before, {after} tps after"),
+        &format!("bets through the Gateway, {bettors} bettors, durable hold, {seconds} s"),
+        format!("{} bets/s accepted ({accepted} accepted, {refused} refused), {}", rate(accepted, took), shown(latencies)),
+        format!(
+            "pgbench TPC-B on the same server, {bettors} clients, scale {bettors}, {seconds} s: {before} tps before, {after} tps after"
+        ),
     );
     report.row(
         "price change at the feed → WebSocket client (two topics and two services between)",
@@ -54,7 +63,22 @@ async fn funded(installation: &Installation) -> Result<Bettor> {
     Ok(bettor)
 }
 
-async fn bets(installation: &Installation, bettors: usize, seconds: u64) -> Result<(u64, u64, u64, Vec<Duration>)> {
+/// What the bettors saw.
+struct Bets {
+    accepted: u64,
+    refused: u64,
+    /// Until the last answer.
+    took: Duration,
+    /// Of accepted bets.
+    latencies: Vec<Duration>,
+}
+
+/// Per second, in whole ones.
+fn rate(count: u64, took: Duration) -> u128 {
+    u128::from(count) * 1000 / took.as_millis().max(1)
+}
+
+async fn bets(installation: &Installation, bettors: usize, seconds: u64) -> Result<Bets> {
     let brand = installation.brand("acme.localhost")?;
     // Its prices stand still for as long as the load lasts.
     let ahead = Duration::from_secs(seconds + 60);
@@ -63,9 +87,9 @@ async fn bets(installation: &Installation, bettors: usize, seconds: u64) -> Resu
     for _ in 0..bettors {
         customers.push(funded(installation).await?);
     }
-    let end = Instant::now() + Duration::from_secs(seconds);
     let (accepted, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let start = Instant::now();
+    let end = start + Duration::from_secs(seconds);
     let tasks: Vec<_> = customers
         .into_iter()
         .map(|bettor| {
@@ -90,29 +114,46 @@ async fn bets(installation: &Installation, bettors: usize, seconds: u64) -> Resu
     for task in tasks {
         latencies.extend(task.await??);
     }
-    let (accepted, refused) = (accepted.load(Ordering::Relaxed), refused.load(Ordering::Relaxed));
-    Ok((accepted / start.elapsed().as_secs().max(1), accepted, refused, latencies))
+    let took = start.elapsed();
+    Ok(Bets { accepted: accepted.load(Ordering::Relaxed), refused: refused.load(Ordering::Relaxed), took, latencies })
 }
 
 /// Runs a command in a pod of the database servers; what it printed.
-async fn in_pod(installation: &Installation, pod: &str, command: &[&str]) -> Result<String> {
+async fn in_pod(installation: &Installation, pod: &str, command: &[&str], deadline: Duration) -> Result<String> {
     let args = [["exec", "-n", paddock_cluster::DATABASES_NAMESPACE, pod, "--"].as_slice(), command].concat();
-    Ok(installation.cluster.kubectl_with_deadline(&args, Duration::from_mins(3)).await?)
+    Ok(installation.cluster.kubectl_with_deadline(&args, deadline).await?)
 }
 
 /// Runs a program of Kafka's beside acme's broker, small enough for its pod.
 async fn kafka(installation: &Installation, args: &[&str]) -> Result<String> {
     let java = ["/opt/java/bin/java", "-Xms16m", "-Xmx64m", "-cp", "/opt/kafka/libs/*"];
-    in_pod(installation, "kafka-prod-0", &[java.as_slice(), args].concat()).await
+    in_pod(installation, "kafka-prod-0", &[java.as_slice(), args].concat(), SHORT).await
 }
 
-/// Transactions per second of pgbench's TPC-B on acme's server, in a database of its own.
-async fn pgbench(installation: &Installation, clients: usize) -> Result<String> {
+/// Runs a script beside acme's PostgreSQL server, as its superuser.
+async fn on_postgresql(installation: &Installation, script: &str, deadline: Duration) -> Result<String> {
     let script = format!(
-        "cd /tmp; export PGHOST=/tmp PGUSER=postgres; B=/usr/lib/postgresql/15/bin; psql -qc 'create database bench' postgres 2>/dev/null; \
-         $B/pgbench -i -s 5 -q bench >/dev/null 2>&1; $B/pgbench -n -c {clients} -j 2 -T 10 bench; psql -qc 'drop database bench' postgres"
+        "set -e; cd /tmp; export PGHOST=/tmp PGUSER=postgres PGDATABASE=postgres PATH=/usr/lib/postgresql/15/bin:$PATH; {script}"
     );
-    let output = in_pod(installation, "pg-prod-0", &["bash", "-c", &script]).await?;
+    in_pod(installation, "pg-prod-0", &["bash", "-c", &script], deadline).await
+}
+
+/// Makes pgbench's tables in a database of its own. Every transaction updates one of `scale` rows: with fewer rows than clients it would
+/// measure how they wait for each other.
+async fn pgbench_tables(installation: &Installation, scale: usize) -> Result<()> {
+    // An interrupted run leaves its database. The checkpoint writes the tables now, and not while something is measured.
+    let script = format!(
+        "psql -qc 'drop database if exists bench with (force)'; psql -qc 'create database bench'; \
+         pgbench -i -q -s {scale} bench; psql -qc checkpoint"
+    );
+    on_postgresql(installation, &script, Duration::from_mins(5)).await.map(drop)
+}
+
+/// Transactions per second of pgbench's TPC-B on acme's server. It begins with a vacuum of the small tables and an empty history, so
+/// that a second run finds what the first one found.
+async fn pgbench(installation: &Installation, clients: usize, seconds: u64) -> Result<String> {
+    let script = format!("pgbench -c {clients} -j 2 -T {seconds} bench");
+    let output = on_postgresql(installation, &script, SHORT + Duration::from_secs(seconds)).await?;
     let line = output
         .lines()
         .find_map(|line| line.strip_prefix("tps = "))
@@ -181,4 +222,15 @@ async fn suspensions(installation: &Installation) -> Result<Vec<Duration>> {
         samples.push(refused?.0);
     }
     Ok(samples)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_counts_the_part_of_a_second() {
+        assert_eq!(rate(300, Duration::from_millis(1500)), 200);
+        assert_eq!(rate(300, Duration::ZERO), 300_000);
+    }
 }

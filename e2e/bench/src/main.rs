@@ -5,6 +5,7 @@ mod betting;
 mod operator_process;
 mod report;
 mod tenants;
+mod versions;
 
 use anyhow::{Context as _, Result};
 use report::Report;

@@ -6,6 +6,48 @@ use std::process::Stdio;
 use std::time::Duration;
 use tokio::process::{Child, Command};
 
+/// Requests to the API server, by what they are to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Of objects.
+    pub writes: u64,
+    /// Of the lease: it alone is renewed by `update`; everything else is written by `apply`, `patch`, `create` and `delete`.
+    pub lease: u64,
+    /// Gets and lists.
+    pub reads: u64,
+    /// Watches that began; each ends after some five minutes and begins again.
+    pub watches: u64,
+}
+
+impl Requests {
+    fn parse(metrics: &str) -> Self {
+        let mut requests = Self::default();
+        for line in metrics.lines().filter(|line| line.starts_with("paddock_kube_requests_total{")) {
+            let Some((labels, value)) = line.rsplit_once(' ') else { continue };
+            let Ok(value) = value.parse::<u64>() else { continue };
+            let verb = labels.split_once("verb=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default();
+            let kind = match verb {
+                "update" => &mut requests.lease,
+                "get" | "list" => &mut requests.reads,
+                "watch" => &mut requests.watches,
+                _ => &mut requests.writes,
+            };
+            *kind += value;
+        }
+        requests
+    }
+
+    /// Those that were made after `before`.
+    pub const fn since(self, before: Self) -> Self {
+        Self {
+            writes: self.writes.saturating_sub(before.writes),
+            lease: self.lease.saturating_sub(before.lease),
+            reads: self.reads.saturating_sub(before.reads),
+            watches: self.watches.saturating_sub(before.watches),
+        }
+    }
+}
+
 /// A running operator. Dropping it kills the process.
 pub struct OperatorProcess {
     child: Child,
@@ -37,22 +79,10 @@ impl OperatorProcess {
         Ok(operator)
     }
 
-    /// Requests to the API server so far: reads and writes. The lease is not counted: it is renewed by `update`, everything else is written by `patch`, `create` and `delete`.
-    pub async fn requests(&self) -> Result<(u64, u64)> {
+    /// Requests to the API server so far.
+    pub async fn requests(&self) -> Result<Requests> {
         let text = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await?.text().await?;
-        let (mut reads, mut writes) = (0, 0);
-        for line in text.lines().filter(|line| line.starts_with("paddock_kube_requests_total{")) {
-            let Some((labels, value)) = line.rsplit_once(' ') else { continue };
-            let value = value.split('.').next().unwrap_or_default().parse::<u64>().unwrap_or(0);
-            let lower = labels.to_ascii_lowercase();
-            if ["\"put\"", "\"update\""].iter().any(|verb| lower.contains(verb)) {
-            } else if ["\"get\"", "\"list\"", "\"watch\""].iter().any(|verb| lower.contains(verb)) {
-                reads += value;
-            } else {
-                writes += value;
-            }
-        }
-        Ok((reads, writes))
+        Ok(Requests::parse(&text))
     }
 
     /// Resident memory in KiB.
@@ -61,5 +91,33 @@ impl OperatorProcess {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("no VmRSS")?;
         Ok(line.split_whitespace().next().context("no number")?.parse()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_told_apart_by_their_verb() {
+        let line = |code: &str, verb: &str, value: u64| {
+            format!("paddock_kube_requests_total{{code=\"{code}\",verb=\"{verb}\"}} {value}\n")
+        };
+        let text = [
+            "# TYPE paddock_kube_requests_total counter\n".to_owned(),
+            line("200", "apply", 5),
+            line("409", "apply", 1),
+            line("200", "patch", 2),
+            line("200", "update", 7),
+            line("200", "list", 3),
+            line("404", "get", 1),
+            line("200", "watch", 9),
+            "paddock_kube_request_duration_seconds_count{verb=\"get\"} 99\n".to_owned(),
+        ]
+        .concat();
+        let requests = Requests::parse(&text);
+        assert_eq!(requests, Requests { writes: 8, lease: 7, reads: 4, watches: 9 });
+        assert_eq!(requests.since(Requests { writes: 3, lease: 7, reads: 5, watches: 0 }).reads, 0);
+        assert_eq!(requests.since(Requests { writes: 3, ..Requests::default() }).writes, 5);
     }
 }

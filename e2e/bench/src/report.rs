@@ -1,5 +1,6 @@
 //! The table: a figure, its yardstick, and the machine.
 
+use crate::versions;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
@@ -12,20 +13,20 @@ pub struct Report {
 }
 
 impl Report {
-    /// An empty report that names the machine.
+    /// An empty report that names the machine and the commit.
     pub fn new() -> Self {
         let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
         let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default();
         let cpu = read("/proc/cpuinfo")
             .lines()
             .find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1).map(str::to_owned))
-            .unwrap_or_default();
+            .unwrap_or_else(|| format!("CPU of unknown model, {}", std::env::consts::ARCH));
         let memory = read("/proc/meminfo")
             .lines()
             .find_map(|line| line.strip_prefix("MemTotal:").map(|rest| rest.trim().to_owned()))
             .unwrap_or_default();
         Self {
-            machine: format!("{cores} cores ({cpu}), {memory}; Paddock {}", env!("CARGO_PKG_VERSION")),
+            machine: format!("{cores} cores ({cpu}), {memory}; Paddock {}", versions::paddock()),
             versions: BTreeSet::new(),
             rows: Vec::new(),
         }
