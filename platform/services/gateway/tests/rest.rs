@@ -15,8 +15,9 @@ use std::net::SocketAddr;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use http::{HeaderMap, Method, Request, StatusCode};
+use paddock_events::OfferFreshness;
 use serde_json::{Value, json};
-use support::{ANN, BOB, Gateway, TOKEN};
+use support::{ANN, BOB, Gateway, TOKEN, offer_line};
 use tower::ServiceExt;
 
 struct Answer {
@@ -81,6 +82,23 @@ async fn what_the_house_believes_stays_inside() {
     let gateway = Gateway::new().await;
     let outcome = gateway.get("/api/v1/events/sr:match:1").await.json()["lines"][0]["outcomes"][0].clone();
     assert_eq!(outcome, json!({"id": "1", "name": "Home", "active": true, "odds": "2.10"}));
+}
+
+/// Calculations takes no bet on it either: rates may have answered from a copy that nobody feeds any more.
+#[tokio::test]
+async fn an_offer_without_heartbeats_is_not_open() {
+    let gateway = Gateway::new().await;
+    let status = async || gateway.get("/api/v1/events/sr:match:1").await.json()["lines"][0]["status"].clone();
+    assert_eq!(status().await, "suspended");
+    let beat = json!({"feedPartitions": [0], "at": 1_000, "bookGeneration": 1});
+    for (offset, kind, payload) in [(1, "line", offer_line("sr:match:1", 1, "2.10")), (2, "heartbeat", beat)] {
+        let message = serde_json::from_value(json!({"type": kind, "payload": payload})).unwrap();
+        gateway.state.live.offer(0, offset, message);
+    }
+    gateway.state.live.look(1_000);
+    assert_eq!(status().await, "active");
+    gateway.state.live.look(1_000 + OfferFreshness::LIMIT_MS + 1);
+    assert_eq!(status().await, "suspended");
 }
 
 #[tokio::test]

@@ -93,7 +93,7 @@ pub(super) async fn event(
             lifetime = LIVE_IN_COUNTRY;
         }
         for line in &mut document.lines {
-            *line = shown(line, rules.refusal(line, &client.country), true);
+            *line = shown(line, rules.refusal(line, &client.country), state.live.is_fresh(line));
         }
         answer.body = serde_json::to_vec(&document).map_err(Problem::internal)?;
     }

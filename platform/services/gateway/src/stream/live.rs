@@ -260,6 +260,12 @@ impl Live {
         self.state().offer.len()
     }
 
+    /// Whether the copy of a line is complete: what another has read of it is shown as open only then.
+    pub fn is_fresh(&self, line: &OfferLine) -> bool {
+        let state = self.state();
+        state.offer.event(&line.event_id).is_some_and(|hot| is_fresh(hot, line, &state.fresh))
+    }
+
     /// How many channels are followed by anybody.
     pub fn followed(&self) -> usize {
         let state = self.state();
@@ -269,7 +275,11 @@ impl Live {
 
 /// A line of an event as a country sees it.
 fn seen(hot: &HotEvent, line: &OfferLine, rules: &EventRules<'_>, country: &str, fresh: &Fresh) -> OfferLine {
-    shown(line, rules.refusal(line, country), fresh.contains(&(hot.partition, line.source.feed_partition)))
+    shown(line, rules.refusal(line, country), is_fresh(hot, line, fresh))
+}
+
+fn is_fresh(hot: &HotEvent, line: &OfferLine, fresh: &Fresh) -> bool {
+    fresh.contains(&(hot.partition, line.source.feed_partition))
 }
 
 /// Tells followers of an event about lines, each as its country sees them.
