@@ -28,8 +28,6 @@ pub const CLASS: &str = "paddock.bet/class";
 pub const COMPONENT: &str = "paddock.bet/component";
 /// Label: the revision's hash; also in every selector of a revision's Deployment.
 pub const REVISION: &str = "paddock.bet/revision";
-/// Label: `stable` or `candidate`; on Deployments and Services only, never in a pod template or selector.
-pub const TRACK: &str = "paddock.bet/track";
 /// Label: the DatabaseClaim that an object belongs to.
 pub const CLAIM: &str = "paddock.bet/claim";
 /// Label on claims: who asked for it first, [`ORIGIN_RELEASE`] or [`ORIGIN_HAND`]. Services of the one never get a login of the other's.

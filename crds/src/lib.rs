@@ -26,6 +26,8 @@ pub fn all() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensio
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     /// Names that users type and that other charts refer to: frozen.
     #[test]
     fn names_are_frozen() {
@@ -42,6 +44,51 @@ mod tests {
             ("databaseclaims", "dbc"),
         ];
         assert_eq!(names, expected.map(|(plural, short)| (plural.to_owned(), short.to_owned())));
+    }
+
+    /// What a schema says of no maximum, or of no key in a list of named things.
+    fn unbounded(path: &str, schema: &Value, found: &mut Vec<String>) {
+        let has = |field: &str| schema.get(field).is_some();
+        match schema["type"].as_str() {
+            Some("string") if !has("maxLength") && !has("enum") && !has("format") => found.push(path.to_owned()),
+            Some("array") => {
+                if !has("maxItems") {
+                    found.push(path.to_owned());
+                }
+                let named = schema.pointer("/items/properties/name").is_some();
+                if named && schema["x-kubernetes-list-type"] != "map" {
+                    found.push(format!("{path}: no list-map"));
+                }
+                unbounded(&format!("{path}[]"), &schema["items"], found);
+            }
+            _ => {
+                if has("additionalProperties") {
+                    if !has("maxProperties") {
+                        found.push(path.to_owned());
+                    }
+                    unbounded(&format!("{path}.*"), &schema["additionalProperties"], found);
+                }
+                for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+                    unbounded(&format!("{path}.{name}"), field, found);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_of_named_things_is_a_map_and_everything_has_a_maximum() {
+        let mut found = Vec::new();
+        for crd in super::all() {
+            for version in &crd.spec.versions {
+                let schema = serde_json::to_value(&version.schema).unwrap();
+                for part in ["spec", "status"] {
+                    let path = format!("{}.{part}", crd.spec.names.kind);
+                    unbounded(&path, &schema["openAPIV3Schema"]["properties"][part], &mut found);
+                }
+            }
+        }
+        // Text of the server, which nobody bounds: a status that holds it must not be refused.
+        assert_eq!(found, ["DatabaseClass.status.servers[].version"]);
     }
 
     /// The API server refuses an object whose last-applied annotation is too large, and etcd has a limit.

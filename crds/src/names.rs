@@ -1,9 +1,5 @@
-//! Names that are derived, and the rules for those that users choose.
+//! Names that are reserved or derived.
 
-/// Pattern of a Tenant's name. At most 32 characters, so that `<tenant>-<environment>` fits a namespace's name.
-pub const TENANT_PATTERN: &str = "^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$";
-/// Pattern of an environment's name: no dash, so that the last dash of a namespace's name splits it.
-pub const ENVIRONMENT_PATTERN: &str = "^[a-z][a-z0-9]{0,14}$";
 /// The reserved Tenant that holds what belongs to the cluster: feed and register.
 pub const PLATFORM_TENANT: &str = "platform";
 
@@ -16,7 +12,7 @@ pub fn namespace(tenant: &str, environment: &str) -> String {
     format!("{tenant}-{environment}")
 }
 
-/// Tenant and environment of a namespace that [`namespace`] named.
+/// Tenant and environment of a namespace that [`namespace`] named: an environment's name has no dash.
 pub fn split_namespace(namespace: &str) -> Option<(&str, &str)> {
     namespace.rsplit_once('-').filter(|(tenant, environment)| !tenant.is_empty() && !environment.is_empty())
 }

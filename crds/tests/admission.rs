@@ -113,6 +113,11 @@ fn base(kind: &str) -> Value {
 
 /// kind, JSON pointer, value put there, part of the refusal (empty: it is admitted).
 fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
+    let owner = |environment: &str, role: &str| json!({"kind": "Group", "name": "x", "role": role, "environments": [environment]});
+    let broker = json!({"engine": "Kafka", "environmentClass": "Production", "published": ["feed"], "servers": [{"name": "a",
+        "endpoints": {"readWrite": "a.db.svc:9092"}, "network": {"namespace": "db", "podLabels": {"app": "a"}, "ports": [9092]}}]});
+    let database =
+        json!({"engine": "PostgreSQL", "className": "pg", "roles": [{"name": "rates", "access": "ReadWrite"}]});
     vec![
         ("Tenant", "/metadata/name", json!("a"), ""),
         ("Tenant", "/metadata/name", json!("a23456789012345678901234567890ab"), ""),
@@ -125,6 +130,10 @@ fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("Tenant", "/metadata/name", json!("paddock"), "reserved"),
         ("Tenant", "/metadata/name", json!("paddock-x"), "reserved"),
         ("Tenant", "/metadata/name", json!("openshift1"), "reserved"),
+        ("Tenant", "/metadata/name", json!("kubernetes"), "reserved"),
+        ("Tenant", "/metadata/name", json!("kubex"), "reserved"),
+        ("Tenant", "/metadata/name", json!("paddockx"), "reserved"),
+        ("Tenant", "/metadata/name", json!("defaults"), ""),
         ("Tenant", "/metadata/name", json!("platform"), ""),
         ("Tenant", "/spec/licences", json!([]), "should have at least 1"),
         ("Tenant", "/spec/currencies/0", json!("euro"), "spec.currencies[0]"),
@@ -143,11 +152,15 @@ fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("Tenant", "/spec/environments/0/network", json!({"allow": [{"cidr": "203.0.113.0/24", "port": 443}]}), ""),
         ("Tenant", "/spec/environments/0/network", json!({"allow": [{"cidr": "203.0.113.0", "port": 443}]}), "cidr"),
         ("Tenant", "/spec/owners", json!([{"kind": "Group", "name": "x", "role": "King"}]), "Viewer"),
+        ("Tenant", "/spec/owners", json!([owner("dev", "Owner"), owner("prod", "Viewer")]), ""),
+        ("Tenant", "/spec/owners", json!([owner("dev", "Owner"), owner("prod", "Owner")]), "uplicate"),
         ("Release", "/spec/components/0/image", json!(""), "image"),
         ("Release", "/spec/components/0/migrations/need", json!("nosuch"), "must name a PostgreSQL entry"),
         ("Release", "/spec/components/0/ports", json!([{"name": "web", "port": 80}]), "port named http"),
         ("Release", "/spec/components/0/needs/1/access", json!("ReadOnly"), "access belongs to PostgreSQL"),
         ("Release", "/spec/components/0/needs/0/published", json!(["feed"]), "access belongs to PostgreSQL"),
+        ("Release", "/spec/components/0/needs/0/access", json!("ReadOnly"), ""),
+        ("Release", "/spec/components/0/needs/0/access", json!("Migrate"), "is for migration Jobs"),
         ("Release", "/spec/components/0/calls", json!(["account", "calculations"]), ""),
         ("Release", "/spec/components/0/calls", json!(["account", "account"]), "uplicate"),
         ("Release", "/spec/components/0/calls", json!(["../account"]), "calls[0]"),
@@ -173,9 +186,27 @@ fn table() -> Vec<(&'static str, &'static str, Value, &'static str)> {
         ("DatabaseClass", "/spec/published", json!(["feed"]), "published belongs to engine Kafka"),
         ("DatabaseClass", "/spec/servers/0/endpoints/readWrite", json!("a.db.svc"), "readWrite"),
         ("DatabaseClass", "/spec/servers/0/adminSecret", Value::Null, "needs adminSecret"),
+        ("DatabaseClass", "/spec/limits", json!({"statementTimeout": "5s"}), ""),
+        ("DatabaseClass", "/spec", broker.clone(), ""),
+        ("DatabaseClass", "/spec", with(&broker, "/limits", json!({})), "limits belongs to engine PostgreSQL"),
+        (
+            "DatabaseClass",
+            "/spec",
+            with(&broker, "/servers/0/adminSecret", json!("a")),
+            "adminSecret belongs to engine PostgreSQL",
+        ),
         ("DatabaseClaim", "/spec/kafka/topics/0/partitions", json!(0), "partitions"),
         ("DatabaseClaim", "/spec/engine", json!("PostgreSQL"), "belongs to engine Kafka"),
-        ("DatabaseClaim", "/spec/roles/0/access", json!("Owner"), "access"),
+        ("DatabaseClaim", "/spec/roles/0/access", json!("Owner"), "Unsupported value"),
+        ("DatabaseClaim", "/spec/roles/0/access", json!("ReadWrite"), "a Kafka role has no access"),
+        ("DatabaseClaim", "/spec", database.clone(), ""),
+        ("DatabaseClaim", "/spec", with(&database, "/roles/0/access", Value::Null), "has an access and no topics"),
+        (
+            "DatabaseClaim",
+            "/spec",
+            with(&database, "/roles/0/topics", json!({"read": ["offer"]})),
+            "has an access and no topics",
+        ),
         ("Release", "/metadata/name", json!("a".repeat(63)), ""),
         ("Release", "/metadata/name", json!("a".repeat(64)), "a Release's name has at most 63"),
         ("BettingService", "/metadata/name", json!("a".repeat(40)), ""),
@@ -197,6 +228,12 @@ fn put(object: &mut Value, pointer: &str, value: Value) {
         Value::Object(map) => drop(map.insert(key.to_owned(), value)),
         other => panic!("{parent} is {other}"),
     }
+}
+
+fn with(object: &Value, pointer: &str, value: Value) -> Value {
+    let mut object = object.clone();
+    put(&mut object, pointer, value);
+    object
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -221,6 +258,7 @@ async fn kinds_on_a_real_api_server() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     immutable(&client).await;
+    status_lists(&client).await;
     examples(&server, &client).await;
     explain(&server).await;
 }
@@ -243,6 +281,21 @@ async fn immutable(client: &Client) {
         assert!(error.contains(refusal), "{kind}: {error}");
         // The same again is no change.
         admit(client, &base(kind), false).await.unwrap();
+    }
+}
+
+/// A status's list of named things comes back in the order in which it was applied: the operator compares by place whether a status says
+/// something new.
+async fn status_lists(client: &Client) {
+    let mut class = base("DatabaseClass");
+    admit(client, &class, false).await.unwrap();
+    class.as_object_mut().unwrap().remove("spec");
+    for names in [vec!["a", "b"], vec!["c", "b", "a"], vec!["b", "c"]] {
+        let servers: Vec<Value> = names.iter().map(|name| json!({"name": name, "reachable": true})).collect();
+        class["status"] = json!({"servers": servers});
+        let params = PatchParams::apply("test").force();
+        let written = api(client, &class).patch_status("pg", &params, &Patch::Apply(&class)).await.unwrap();
+        assert_eq!(written.data["status"]["servers"], json!(servers));
     }
 }
 

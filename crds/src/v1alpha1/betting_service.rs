@@ -55,24 +55,30 @@ pub struct BettingServiceStatus {
     pub observed_generation: Option<i64>,
     /// Hash of the revision that the spec asks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub revision: Option<String>,
     /// Hash of the last revision that became available.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub stable_revision: Option<String>,
     /// Version that the stable revision runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub stable_version: Option<String>,
     /// Image that the stable revision runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub image: Option<String>,
     /// Available or not, in words for the eye: `2/2`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub summary: Option<String>,
     /// Resolves hash collisions of revisions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub collision_count: Option<i32>,
     /// Revisions, newest first, at most ten.
     #[serde(default)]
+    #[schemars(length(max = 10))]
     pub history: Vec<RevisionRecord>,
     /// Ready, Reconciling, Stalled, Available, ClaimsBound, MigrationsApplied.
     #[serde(default)]
@@ -85,12 +91,16 @@ pub struct BettingServiceStatus {
 #[serde(rename_all = "camelCase")]
 pub struct RevisionRecord {
     /// Its hash.
+    #[schemars(length(max = 63))]
     pub revision: String,
     /// Version of its Release.
+    #[schemars(length(max = 63))]
     pub version: String,
     /// Image.
+    #[schemars(length(max = 512))]
     pub image: String,
     /// `Available`, `Superseded` or `Progressing`.
+    #[schemars(length(max = 16))]
     pub outcome: String,
     /// Since when a Progressing revision waits for its pods; the progress deadline counts from here.
     #[serde(default, skip_serializing_if = "Option::is_none")]

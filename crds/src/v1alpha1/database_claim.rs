@@ -33,6 +33,7 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("self.engine == oldSelf.engine && self.className == oldSelf.className").message("engine and className are immutable: create another claim"))]
 #[x_kube(validation = Rule::new("self.engine == 'Kafka' || !has(self.kafka)").message("kafka belongs to engine Kafka"))]
 #[x_kube(validation = Rule::new("self.engine == 'Kafka' || self.roles.all(r, !has(r.topics) && has(r.access))").message("a PostgreSQL role has an access and no topics"))]
+#[x_kube(validation = Rule::new("self.engine != 'Kafka' || self.roles.all(r, !has(r.access))").message("a Kafka role has no access: its topics say what it writes and reads; remove roles[].access"))]
 pub struct DatabaseClaimSpec {
     /// Engine; equals the class's. Immutable.
     pub engine: Engine,
@@ -136,9 +137,11 @@ pub struct DatabaseClaimStatus {
     pub binding: Option<Binding>,
     /// Server of the class that holds it; it stays there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub server: Option<String>,
     /// Name of the database, or prefix of the topics, on the server.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub database: Option<String>,
     /// Ready, Reconciling, Stalled, Bound, DriftFree, OwnershipConflict, Unused.
     #[serde(default)]
@@ -150,5 +153,6 @@ pub struct DatabaseClaimStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct Binding {
     /// Name of the Secret.
+    #[schemars(length(max = 253))]
     pub name: String,
 }

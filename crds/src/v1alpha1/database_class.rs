@@ -32,7 +32,9 @@ use strum::{Display, IntoStaticStr};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.engine == oldSelf.engine && self.environmentClass == oldSelf.environmentClass").message("engine and environmentClass are immutable: create another class"))]
 #[x_kube(validation = Rule::new("self.engine == 'PostgreSQL' ? self.servers.all(s, has(s.adminSecret)) : true").message("a PostgreSQL server needs adminSecret"))]
+#[x_kube(validation = Rule::new("self.engine != 'Kafka' || self.servers.all(s, !has(s.adminSecret))").message("servers[].adminSecret belongs to engine PostgreSQL: the operator reaches a Kafka broker without a login; remove it"))]
 #[x_kube(validation = Rule::new("self.engine == 'Kafka' || !has(self.published)").message("published belongs to engine Kafka"))]
+#[x_kube(validation = Rule::new("self.engine != 'Kafka' || !has(self.limits)").message("limits belongs to engine PostgreSQL: a Kafka broker has no logins that they could bound; remove it"))]
 pub struct DatabaseClassSpec {
     /// Engine of the servers. Immutable.
     pub engine: Engine,
@@ -59,8 +61,8 @@ pub struct Server {
     /// Name, unique in the class.
     #[schemars(length(min = 1, max = 63), regex(pattern = "^[a-z]([a-z0-9-]*[a-z0-9])?$"))]
     pub name: String,
-    /// Secret in the operator's namespace with keys username and password of an administrator that is not a superuser. On PostgreSQL
-    /// it needs LOGIN, CREATEDB, CREATEROLE, pg_signal_backend WITH ADMIN OPTION and, where PUBLIC may not connect to database
+    /// PostgreSQL, required there: Secret in the operator's namespace with keys username and password of an administrator that is not a
+    /// superuser. It needs LOGIN, CREATEDB, CREATEROLE, pg_signal_backend WITH ADMIN OPTION and, where PUBLIC may not connect to database
     /// postgres, CONNECT on it WITH GRANT OPTION (docs/database-servers.md); the operator works with logins that it makes by it, one
     /// for each term of leadership.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -147,7 +149,7 @@ pub struct LoginLimits {
 }
 
 /// What the operator found of a DatabaseClass.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct DatabaseClassStatus {
     /// The metadata.generation that this status was computed from.
@@ -155,6 +157,8 @@ pub struct DatabaseClassStatus {
     pub observed_generation: Option<i64>,
     /// State by server.
     #[serde(default)]
+    #[schemars(length(max = 16))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub servers: Vec<ServerStatus>,
     /// Ready, Stalled.
     #[serde(default)]
@@ -166,6 +170,7 @@ pub struct DatabaseClassStatus {
 #[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
 pub struct ServerStatus {
     /// Name of the server.
+    #[schemars(length(max = 63))]
     pub name: String,
     /// Whether the administrator could log in when it was last tried.
     pub reachable: bool,

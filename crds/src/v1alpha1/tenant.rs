@@ -25,10 +25,11 @@ use strum::{Display, IntoStaticStr};
     derive = "PartialEq",
     doc = "A Tenant is a betting brand: its environments, domains, owners and limits. `kubectl get tn` shows whether it runs.",
     validation = Rule::new("self.metadata.name.matches('^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$')").message("a Tenant's name has at most 32 lower-case letters, digits and dashes, starts with a letter and does not end with a dash"),
-    validation = Rule::new("!(self.metadata.name in ['default', 'kube', 'paddock']) && !self.metadata.name.startsWith('kube-') && !self.metadata.name.startsWith('paddock-') && !self.metadata.name.startsWith('openshift')").message("this name is reserved: choose one that is not default, kube, kube-*, paddock, paddock-* or openshift*"),
+    validation = Rule::new("self.metadata.name != 'default' && !['kube', 'paddock', 'openshift'].exists(reserved, self.metadata.name.startsWith(reserved))").message("this name is reserved: choose one that is not default and does not start with kube, paddock or openshift"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status", description = "whether every environment is served"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].reason"),
     printcolumn(name = "Environments", type_ = "string", json_path = ".status.summary", description = "services ready of services wanted, by environment"),
+    printcolumn(name = "Brand", type_ = "string", json_path = ".spec.displayName", priority = 1, description = "name of the brand as people write it"),
     printcolumn(name = "Release", type_ = "string", json_path = ".spec.environments[*].release", priority = 1, description = "release wanted, by environment"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp")
 )]
@@ -51,9 +52,10 @@ pub struct TenantSpec {
     #[schemars(length(max = 32), inner(regex(pattern = "^[a-z]{2,3}(-[A-Za-z0-9]{2,8})*$"), length(max = 32)))]
     #[x_kube(merge_strategy = ListMerge::Set)]
     pub locales: Vec<String>,
-    /// Who may do what in the environments.
+    /// Who may do what in the environments: one entry for each owner and role.
     #[serde(default)]
     #[schemars(length(max = 64))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["kind".into(), "name".into(), "role".into()]))]
     pub owners: Vec<Owner>,
     /// Runs nothing (every service at size 0) and keeps all data.
     #[serde(default)]
@@ -257,7 +259,7 @@ pub struct DatabaseClassRef {
 }
 
 /// What the operator found of a Tenant.
-#[derive(Serialize, Deserialize, JsonSchema, Clone, Debug, Default, PartialEq)]
+#[derive(Serialize, Deserialize, KubeSchema, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TenantStatus {
     /// The metadata.generation that this status was computed from.
@@ -265,9 +267,12 @@ pub struct TenantStatus {
     pub observed_generation: Option<i64>,
     /// Services ready of services wanted by environment: `dev 5/5, prod 4/5`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
     pub summary: Option<String>,
     /// State by environment.
     #[serde(default)]
+    #[schemars(length(max = 8))]
+    #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]))]
     pub environments: Vec<EnvironmentStatus>,
     /// Ready, Reconciling, Stalled, NamespacesReady, ServicesReady, ReleaseApplied, DatabasesReady, DomainsReady.
     #[serde(default)]
@@ -280,13 +285,17 @@ pub struct TenantStatus {
 #[serde(rename_all = "camelCase")]
 pub struct EnvironmentStatus {
     /// Name of the environment.
+    #[schemars(length(max = 15))]
     pub name: String,
     /// Its namespace.
+    #[schemars(length(max = 63))]
     pub namespace: String,
     /// Release that it should run.
+    #[schemars(length(max = 63))]
     pub target_release: String,
     /// Last Release that all its services ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 63))]
     pub release: Option<String>,
     /// Services that are Ready.
     pub services_ready: i32,
