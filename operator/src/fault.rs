@@ -178,9 +178,8 @@ pub fn category_of(error: &kube::Error) -> Category {
     match error {
         kube::Error::Api(status) => match status.code {
             409 => Category::Conflict,
-            401 | 403 if status.message.contains("being terminated") => Category::Terminating,
-            401 | 403 if is_rule(&status.message) => Category::Rejected,
-            401 | 403 => Category::Forbidden,
+            401 => Category::Forbidden,
+            403 => category_of_forbidden(&status.message),
             404 => Category::ReferenceNotFound,
             400 | 405 | 413 | 415 | 422 => Category::Rejected,
             408 | 504 => Category::Timeout,
@@ -193,12 +192,20 @@ pub fn category_of(error: &kube::Error) -> Category {
     }
 }
 
-/// A refusal that comes from a quota or an admission policy, not from missing rights.
-fn is_rule(message: &str) -> bool {
-    message.contains("exceeded quota")
-        || message.contains("ValidatingAdmissionPolicy")
-        || message.contains("admission webhook")
-        || message.contains("violates PodSecurity")
+/// A 403 has many authors. Kubernetes tells them apart in its text only: the authorizer names the user who "cannot" do it (or who grants more
+/// than it holds); all else is an admission plugin's, a policy's or a quota's, in whose words the user finds what to mend.
+fn category_of_forbidden(message: &str) -> Category {
+    if message.contains("being terminated") {
+        Category::Terminating
+    } else if message.contains("status unknown for quota") {
+        Category::Throttled // The quota is new and not counted yet.
+    } else if message.contains("User \"") && message.contains("\" cannot ")
+        || message.contains("attempting to grant RBAC permissions")
+    {
+        Category::Forbidden
+    } else {
+        Category::Rejected
+    }
 }
 
 #[cfg(test)]
@@ -227,7 +234,11 @@ mod tests {
             (api(403, "pods \"x\" is forbidden: exceeded quota: q"), Category::Rejected),
             (api(403, "ValidatingAdmissionPolicy 'p' denied request"), Category::Rejected),
             (api(403, "unable to create: namespace x because it is being terminated"), Category::Terminating),
-            (api(403, "User \"u\" cannot list"), Category::Forbidden),
+            (api(403, "pods \"x\" is forbidden: status unknown for quota: q, resources: pods"), Category::Throttled),
+            (api(403, "pods \"x\" is forbidden: violates PodSecurity \"restricted:latest\""), Category::Rejected),
+            (api(403, "pods is forbidden: User \"u\" cannot list resource \"pods\""), Category::Forbidden),
+            (api(403, "roles is forbidden: user \"u\" is attempting to grant RBAC permissions"), Category::Forbidden),
+            (api(401, "Unauthorized"), Category::Forbidden),
             (api(422, "spec.x: Invalid value"), Category::Rejected),
         ] {
             assert_eq!(category_of(&error), category, "{error}");

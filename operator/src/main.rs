@@ -85,14 +85,15 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     tracing::info!(epoch, holder = me, "leading");
     let (settings, issuer) = (Arc::new(settings), Issuer::default());
     let cluster = OnceCell::new();
-    let ctx = Arc::new(Ctx { client, settings, cache, events, metrics, leader, cluster, terms, issuer, states });
+    let ctx =
+        Arc::new(Ctx { client, settings, cache, events, metrics, leader, cluster, terms, issuer, states, readiness });
     let resign = CancellationToken::new();
     let result = {
         let mut hold = std::pin::pin!(elector.hold(&resign));
         let result = tokio::select! {
             // Everything of ours ends with the process, at once: nothing may be written any more (rule O5).
             _ = &mut hold => anyhow::bail!("the lease was lost: another replica leads"),
-            result = controllers::work(&ctx, &readiness, &stop) => result,
+            result = controllers::work(&ctx, &stop) => result,
         };
         resign.cancel();
         // A renewal under way comes to its end, so that the release knows the lease's version.

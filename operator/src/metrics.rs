@@ -9,7 +9,7 @@ use prometheus::{
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    /// Reconciles ended: `controller`, `outcome` (`done`, `again`, `fault`).
+    /// Reconciles ended: `controller`, `outcome` (`done`, `again`, `gone`, `fault`).
     pub reconciles: IntCounterVec,
     /// How long a reconcile took: `controller`.
     pub reconcile_duration: HistogramVec,
@@ -21,7 +21,7 @@ pub struct Metrics {
     pub queue_depth: IntGaugeVec,
     /// Objects whose last reconcile ended in a fault: `controller`.
     pub objects_in_backoff: IntGaugeVec,
-    /// Applies: `kind`, `result` (`unchanged`, `created`, `configured`, `drift_removed`, `failed`).
+    /// Applies: `kind`, `result` (`unchanged`, `created`, `configured`, `drift_removed`, `unsettled`, `failed`).
     pub applies: IntCounterVec,
     /// Objects deleted because nothing wants them any more: `kind`.
     pub pruned: IntCounterVec,

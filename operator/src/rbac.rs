@@ -67,7 +67,7 @@ pub const RULES: &[Rule] = &[
     rule(
         Scope::Cluster,
         "paddock.bet",
-        &["tenants", "releases", "markets", "databaseclasses"],
+        &["tenants", "releases"],
         &["patch"],
         "adds and removes the finalizer paddock.bet/cleanup",
     ),
@@ -102,13 +102,7 @@ pub const RULES: &[Rule] = &[
     rule(
         Scope::Cluster,
         "paddock.bet",
-        &[
-            "tenants/finalizers",
-            "markets/finalizers",
-            "bettingservices/finalizers",
-            "databaseclasses/finalizers",
-            "databaseclaims/finalizers",
-        ],
+        &["bettingservices/finalizers", "databaseclasses/finalizers", "databaseclaims/finalizers"],
         &["update"],
         "sets owner references that block deletion",
     ),

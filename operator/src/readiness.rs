@@ -16,6 +16,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 /// First wait between two looks at what is missing.
@@ -49,12 +50,14 @@ pub struct Readiness {
     state: Arc<Mutex<State>>,
     cache: Cache,
     leader: Leadership,
+    doubt: Arc<Notify>,
+    restored: Arc<watch::Sender<()>>,
 }
 
 impl Readiness {
     /// Nothing was looked at yet.
     pub fn new(cache: Cache, leader: Leadership) -> Self {
-        Self { state: Arc::default(), cache, leader }
+        Self { state: Arc::default(), cache, leader, doubt: Arc::default(), restored: Arc::default() }
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -125,15 +128,52 @@ impl Readiness {
         }
     }
 
-    /// Looks until the operator has every right of the table, or until `stop`. Rights given later are noticed without a restart.
-    pub async fn wait_rights(
+    /// A request was forbidden: see [`Self::follow_rights`].
+    pub fn doubt_rights(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Changes when rights that were missing are there again: what waited for them need not wait any longer.
+    pub fn rights_restored(&self) -> watch::Receiver<()> {
+        self.restored.subscribe()
+    }
+
+    /// Looks again at the rights after a request was forbidden, until `stop`: one taken away later is named like one that was never given.
+    /// At rest nothing is asked.
+    pub async fn follow_rights(
         &self,
         client: &Client,
         operator_namespace: &str,
         metrics: &Metrics,
         stop: &CancellationToken,
     ) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = self.doubt.notified() => {}
+            }
+            if self.wait_rights(client, operator_namespace, metrics, stop).await {
+                self.restored.send_replace(());
+            }
+            // What is forbidden for another reason, time and again, is no reason to ask for all rights each time.
+            let mut rest = LONGEST;
+            if !pause(&mut rest, stop).await {
+                return;
+            }
+        }
+    }
+
+    /// Looks until the operator has every right of the table, or until `stop`. Rights given later are noticed without a restart.
+    /// Says whether any was missing before.
+    pub async fn wait_rights(
+        &self,
+        client: &Client,
+        operator_namespace: &str,
+        metrics: &Metrics,
+        stop: &CancellationToken,
+    ) -> bool {
         let mut wait = FIRST;
+        let mut some_missing = false;
         loop {
             match missing_rights(client, operator_namespace).await {
                 Ok(missing) => {
@@ -147,15 +187,16 @@ impl Readiness {
                     }
                     self.state().rights_missing = Some(missing.iter().map(ToString::to_string).collect());
                     if complete {
-                        return;
+                        return some_missing;
                     }
+                    some_missing = true;
                 }
                 Err(error) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "cannot look at own rights; trying again");
                 }
             }
             if !pause(&mut wait, stop).await {
-                return;
+                return some_missing;
             }
         }
     }

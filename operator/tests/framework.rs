@@ -12,7 +12,7 @@ mod support;
 
 use kube::{
     Api, Client,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
     core::DynamicObject,
 };
 use paddock_cluster::apiserver::Apiserver;
@@ -374,7 +374,7 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
     let leader = Leadership::alone(1);
     let cache = Cache::new();
     cache.set_ready();
-    let readiness = Readiness::new(cache.clone(), leader.clone());
+    let readiness = Readiness::new(cache, leader);
     let check = async |readiness: &Readiness| {
         let done = readiness.wait_rights(&ctx.client, "paddock-system", &ctx.metrics, &stop);
         tokio::time::timeout(PATIENCE, done).await
@@ -382,23 +382,30 @@ async fn the_table_of_rights_is_enough_and_what_is_missing_is_named(server: &Api
     check(&readiness).await.expect("the table is enough");
     assert!(!readiness.report().missing.iter().any(|text| text.contains("right")), "{:?}", readiness.report());
 
-    // A right is taken away: it is named; it comes back: it is noticed without a restart.
+    // A right is taken away: once a request was forbidden it is named; it comes back: it is noticed without a restart.
+    let following = {
+        let (readiness, ctx, stop) = (readiness.clone(), ctx.clone(), stop.clone());
+        tokio::spawn(async move { readiness.follow_rights(&ctx.client, "paddock-system", &ctx.metrics, &stop).await })
+    };
+    let mut restored = readiness.rights_restored();
     let mut poorer = roles().remove(0);
     poorer["rules"].as_array_mut().unwrap().retain(|rule| rule["resources"] != json!(["namespaces"]));
     server.apply(&poorer.to_string()).await.unwrap();
-    let readiness = Readiness::new(cache, leader);
-    let waiting = {
-        let (readiness, ctx, stop) = (readiness.clone(), ctx.clone(), stop.clone());
-        tokio::spawn(async move { readiness.wait_rights(&ctx.client, "paddock-system", &ctx.metrics, &stop).await })
-    };
+    assert!(!readiness.report().missing.iter().any(|text| text.contains("right")), "nobody has asked");
+    let listing = Api::<k8s_openapi::api::core::v1::Namespace>::all(ctx.client.clone());
+    eventually("it is forbidden", async || listing.list(&ListParams::default()).await.is_err()).await;
+    readiness.doubt_rights();
     eventually("the missing right is named", async || {
         readiness.report().missing.iter().any(|text| text.contains("right to list namespaces"))
     })
     .await;
     assert_eq!(ctx.metrics.rights_missing.with_label_values(&["", "namespaces", "list"]).get(), 1);
+    assert!(!restored.has_changed().unwrap());
     server.apply(&roles().remove(0).to_string()).await.unwrap();
-    tokio::time::timeout(PATIENCE, waiting).await.expect("it is noticed").unwrap();
+    tokio::time::timeout(PATIENCE, restored.changed()).await.expect("it is noticed").unwrap();
+    assert!(!readiness.report().missing.iter().any(|text| text.contains("right")), "{:?}", readiness.report());
     stop.cancel();
+    following.await.unwrap();
 }
 
 async fn two_processes_hand_over(server: &Apiserver) {

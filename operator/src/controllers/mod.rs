@@ -53,6 +53,8 @@ pub struct Ctx {
     pub issuer: Issuer,
     /// What the controllers do, for `/debug/state`.
     pub states: States,
+    /// What is missing, and where to say that a right may be.
+    pub readiness: Readiness,
 }
 
 impl Ctx {
@@ -62,15 +64,16 @@ impl Ctx {
     /// See [`Metrics::new`].
     pub fn detached(client: kube::Client, settings: Settings) -> Result<Self, prometheus::Error> {
         let metrics = Arc::new(Metrics::new()?);
-        let cache = Cache::new();
+        let (cache, leader) = (Cache::new(), Leadership::alone(1));
         cache.set_ready();
         Ok(Self {
             events: Events::new(client.clone(), &settings.pod_name, metrics.clone()),
             client,
             settings: Arc::new(settings),
+            readiness: Readiness::new(cache.clone(), leader.clone()),
             cache,
             metrics,
-            leader: Leadership::alone(1),
+            leader,
             cluster: OnceCell::new(),
             terms: Terms::default(),
             issuer: Issuer::default(),
@@ -104,7 +107,7 @@ pub trait Kind: Typed {
     /// Puts a fault into the object's status. The default sets `Ready` to False with the category as reason, and `Stalled` when only
     /// a person can help, `Reconciling` otherwise; everything else in the status stays.
     fn report(object: &Self, ctx: &Ctx, fault: &Fault) -> impl Future<Output = Result<(), Fault>> + Send {
-        report_fault(object, ctx, fault)
+        report_fault(object, ctx, fault, false)
     }
 }
 
@@ -112,7 +115,7 @@ pub trait Kind: Typed {
 ///
 /// # Errors
 /// A controller that ended by itself.
-pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToken) -> anyhow::Result<()> {
+pub async fn work(ctx: &Arc<Ctx>, stop: &CancellationToken) -> anyhow::Result<()> {
     let mut controllers = start(ctx, stop);
     tokio::select! {
         // In this order: controllers that end because of `stop` are no defect.
@@ -120,7 +123,7 @@ pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToke
         () = stop.cancelled() => {}
         _ = controllers.join_next() => anyhow::bail!("a controller ended by itself: this is a defect"),
     }
-    readiness.stopping();
+    ctx.readiness.stopping();
     let drained = async { while controllers.join_next().await.is_some() {} };
     if tokio::time::timeout(ctx.settings.drain, drained).await.is_err() {
         tracing::warn!("reconciles are cut off: the next leader does them again");
@@ -132,6 +135,7 @@ pub async fn work(ctx: &Arc<Ctx>, readiness: &Readiness, stop: &CancellationToke
 fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
     let mut controllers = JoinSet::new();
     controllers.spawn(ctx.issuer.clone().follow(ctx.client.clone(), stop.clone()));
+    controllers.spawn(follow_rights(ctx.clone(), stop.clone()));
     controllers.spawn(tenant::start(ctx.clone(), stop.clone()));
     controllers.spawn(release::start(ctx.clone(), stop.clone()));
     controllers.spawn(betting_service::start(ctx.clone(), stop.clone()));
@@ -141,26 +145,32 @@ fn start(ctx: &Arc<Ctx>, stop: &CancellationToken) -> JoinSet<()> {
     controllers
 }
 
-async fn report_fault<K: Kind>(object: &K, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
+async fn follow_rights(ctx: Arc<Ctx>, stop: CancellationToken) {
+    ctx.readiness.follow_rights(&ctx.client, &ctx.settings.operator_namespace, &ctx.metrics, &stop).await;
+}
+
+/// Writes a fault into the status. `serves` leaves a `Ready` that is True as it is.
+async fn report_fault<K: Kind>(object: &K, ctx: &Ctx, fault: &Fault, serves: bool) -> Result<(), Fault> {
     let live = serde_json::to_value(object).map_err(|error| {
         Fault::new(Category::Panic, "an object has no JSON form: report this defect").with_source(error)
     })?;
-    let status = with_fault(live.get("status"), object.meta().generation, fault);
+    let status = with_fault(live.get("status"), object.meta().generation, fault, serves);
     write_status(ctx, object, status).await
 }
 
 /// The status with the conditions of a fault.
-fn with_fault(status: Option<&Value>, generation: Option<i64>, fault: &Fault) -> Value {
+fn with_fault(status: Option<&Value>, generation: Option<i64>, fault: &Fault, serves: bool) -> Value {
     let mut status = status.and_then(Value::as_object).cloned().unwrap_or_default();
     let old: Vec<Condition> =
         status.get("conditions").and_then(|list| serde_json::from_value(list.clone()).ok()).unwrap_or_default();
     let reason = fault.category.as_str();
     let progress = if fault.category.waits_for_a_person() { STALLED } else { RECONCILING };
-    let conditions = Conditions::from(&old, generation)
-        .set(READY, false, reason, &fault.message)
-        .set(progress, true, reason, &fault.message)
-        .build();
-    status.insert("conditions".into(), serde_json::to_value(conditions).unwrap_or_default());
+    let mut conditions = Conditions::from(&old, generation).set(progress, true, reason, &fault.message);
+    let was_ready = old.iter().any(|condition| condition.type_ == READY && condition.status == "True");
+    if !(serves && was_ready) {
+        conditions = conditions.set(READY, false, reason, &fault.message);
+    }
+    status.insert("conditions".into(), serde_json::to_value(conditions.build()).unwrap_or_default());
     if let Some(generation) = generation {
         status.insert("observedGeneration".into(), generation.into());
     }
@@ -177,14 +187,30 @@ mod tests {
         let status = json!({"summary": "2/2", "conditions": [
             {"type": "Available", "status": "True", "reason": "Available", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
             {"type": "Reconciling", "status": "True", "reason": "Progressing", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
-        let changed = with_fault(Some(&status), Some(3), &Fault::invalid_spec("the port is taken: choose another"));
+        let changed =
+            with_fault(Some(&status), Some(3), &Fault::invalid_spec("the port is taken: choose another"), false);
         let types: Vec<_> =
             changed["conditions"].as_array().unwrap().iter().map(|c| c["type"].as_str().unwrap()).collect();
         assert_eq!(types, ["Available", "Ready", "Stalled"]);
         assert_eq!((&changed["summary"], &changed["observedGeneration"]), (&json!("2/2"), &json!(3)));
         assert_eq!(changed["conditions"][1]["reason"], "InvalidSpec");
         let fault = Fault::new(Category::ServerError, "later");
-        let changed = with_fault(None, None, &fault);
+        let changed = with_fault(None, None, &fault, true);
         assert_eq!(changed["conditions"][1]["type"], "Reconciling");
+        assert_eq!(changed["conditions"][0]["status"], "False", "it never was ready");
+    }
+
+    #[test]
+    fn a_fault_does_not_say_that_what_serves_does_not() {
+        let ready = json!({"conditions": [
+            {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        let told = |category, serves| {
+            let changed = with_fault(Some(&ready), Some(3), &Fault::new(category, "later"), serves);
+            let conditions: Vec<Condition> = serde_json::from_value(changed["conditions"].clone()).unwrap();
+            conditions.iter().map(|it| format!("{}={}/{}", it.type_, it.status, it.reason)).collect::<Vec<_>>()
+        };
+        assert_eq!(told(Category::Timeout, true), ["Ready=True/Ready", "Reconciling=True/Timeout"]);
+        assert_eq!(told(Category::Rejected, true), ["Ready=True/Ready", "Stalled=True/Rejected"]);
+        assert_eq!(told(Category::Timeout, false), ["Ready=False/Timeout", "Reconciling=True/Timeout"]);
     }
 }

@@ -2,11 +2,13 @@
 
 use super::{Ctx, Kind, Outcome, queue::Queue};
 use crate::fault::{Category, Fault};
+use crate::kube::Cache;
 use futures::{FutureExt as _, Stream, StreamExt as _};
-use kube::{ResourceExt as _, runtime::reflector::ObjectRef};
+use kube::{Resource, runtime::reflector::ObjectRef};
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
+    marker::PhantomData,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -83,36 +85,108 @@ impl Ended {
 }
 
 type Told = (Category, String);
+type Key<W> = ObjectRef<<W as Work>::Unit>;
 
-/// Reconciles the objects of a kind until `stop`, then lets running reconciles end. Starts with every object, then follows changes of
-/// the objects themselves (but for their status) and `triggers`.
+/// What a controller works on, by units that are reconciled by one task at a time: the objects of a kind, or what several of them make
+/// together.
+pub(super) trait Work: Send + Sync + 'static {
+    /// Name of the controller: metric label and log field.
+    const CONTROLLER: &'static str;
+    /// How long one reconcile may take.
+    const DEADLINE: Duration;
+    /// The kind that units are.
+    type Unit: Resource<DynamicType = ()> + 'static;
+    /// What a reconcile is given of a unit.
+    type Item: Send + Sync;
+
+    /// Every unit.
+    fn all(&self, cache: &Cache) -> Vec<Key<Self>>;
+
+    /// A unit that is about to be reconciled; `None` when it is gone, and what was remembered of it with it.
+    fn find(&self, cache: &Cache, key: &Key<Self>) -> Option<Self::Item>;
+
+    /// Brings it towards what is wanted and tells how it is.
+    fn reconcile(&self, ctx: &Arc<Ctx>, item: &Self::Item) -> impl Future<Output = Result<Outcome, Fault>> + Send;
+
+    /// Puts a fault where people look.
+    fn report(&self, ctx: &Ctx, item: &Self::Item, fault: &Fault) -> impl Future<Output = Result<(), Fault>> + Send;
+
+    /// Publishes an event for a fault that is news.
+    fn warn(&self, ctx: &Ctx, item: &Self::Item, fault: &Fault) -> impl Future<Output = ()> + Send;
+}
+
+/// The objects of a kind, each by itself.
+struct Objects<K>(PhantomData<fn() -> K>);
+
+impl<K: Kind> Work for Objects<K> {
+    const CONTROLLER: &'static str = K::CONTROLLER;
+    const DEADLINE: Duration = K::DEADLINE;
+    type Unit = K;
+    type Item = Arc<K>;
+
+    fn all(&self, cache: &Cache) -> Vec<ObjectRef<K>> {
+        cache.list::<K>().iter().map(|object| ObjectRef::from_obj(object.as_ref())).collect()
+    }
+
+    fn find(&self, cache: &Cache, key: &ObjectRef<K>) -> Option<Arc<K>> {
+        cache.get::<K>(key.namespace.as_deref(), &key.name)
+    }
+
+    async fn reconcile(&self, ctx: &Arc<Ctx>, object: &Arc<K>) -> Result<Outcome, Fault> {
+        K::reconcile(object.clone(), ctx.clone()).await
+    }
+
+    async fn report(&self, ctx: &Ctx, object: &Arc<K>, fault: &Fault) -> Result<(), Fault> {
+        K::report(object, ctx, fault).await
+    }
+
+    async fn warn(&self, ctx: &Ctx, object: &Arc<K>, fault: &Fault) {
+        ctx.events.warning(object.as_ref(), fault.category.as_str(), "Reconcile", fault.message.clone()).await;
+    }
+}
+
+/// Reconciles the objects of a kind until `stop`. Follows changes of the objects themselves (but for their status) and `triggers`.
 pub async fn run<K: Kind>(
     ctx: Arc<Ctx>,
     triggers: impl Stream<Item = ObjectRef<K>> + Send + 'static,
     stop: CancellationToken,
 ) {
-    // Listen first, then list: nothing falls between.
-    let own = ctx.cache.own_changes::<K>();
+    let changes = futures::stream::select(ctx.cache.own_changes::<K>(), triggers);
+    drive(ctx, Arc::new(Objects::<K>(PhantomData)), changes, stop).await;
+}
+
+/// Reconciles until `stop`, then lets running reconciles end. Starts with every unit, then follows `changes`, which listens already:
+/// nothing falls between.
+pub(super) async fn drive<W: Work>(
+    ctx: Arc<Ctx>,
+    work: Arc<W>,
+    changes: impl Stream<Item = Key<W>> + Send + 'static,
+    stop: CancellationToken,
+) {
     tokio::select! {
         () = stop.cancelled() => return,
         () = ctx.cache.wait_ready() => {}
     }
-    let mut changes = std::pin::pin!(futures::stream::select(own, triggers));
-    let mut queue: Queue<ObjectRef<K>> = Queue::default();
-    for object in ctx.cache.list::<K>() {
-        queue.trigger(ObjectRef::from_obj(object.as_ref()), Instant::now());
-    }
-    let mut running: JoinSet<(ObjectRef<K>, Ended)> = JoinSet::new();
-    let mut told: HashMap<ObjectRef<K>, Told> = HashMap::new();
+    let mut changes = std::pin::pin!(changes);
+    let mut queue: Queue<Key<W>> = Queue::default();
+    let all = |queue: &mut Queue<Key<W>>| {
+        for key in work.all(&ctx.cache) {
+            queue.trigger(key, Instant::now());
+        }
+    };
+    all(&mut queue);
+    let mut restored = ctx.readiness.rights_restored();
+    let mut running: JoinSet<(Key<W>, Ended)> = JoinSet::new();
+    let mut told: HashMap<Key<W>, Told> = HashMap::new();
     let limit = usize::from(ctx.settings.concurrency);
-    tracing::info!(controller = K::CONTROLLER, objects = queue.depth(Instant::now()), "controller started");
+    tracing::info!(controller = W::CONTROLLER, objects = queue.depth(Instant::now()), "controller started");
     loop {
         while !stop.is_cancelled() && running.len() < limit {
             let Some(key) = queue.take(Instant::now()) else { break };
             let before = told.get(&key).cloned();
-            running.spawn(attempt(ctx.clone(), key, before));
+            running.spawn(attempt(ctx.clone(), work.clone(), key, before));
         }
-        publish(&ctx, K::CONTROLLER, &queue, running.len());
+        publish(&ctx, W::CONTROLLER, &queue, running.len());
         if stop.is_cancelled() && running.is_empty() {
             break;
         }
@@ -120,15 +194,16 @@ pub async fn run<K: Kind>(
         tokio::select! {
             () = stop.cancelled(), if !stop.is_cancelled() => {}
             Some(key) = changes.next(), if !stop.is_cancelled() => queue.trigger(key, Instant::now()),
+            Ok(()) = restored.changed(), if !stop.is_cancelled() => all(&mut queue),
             Some(ended) = running.join_next() => {
                 if let Ok((key, ended)) = ended {
-                    settle(&ctx, &mut queue, &mut told, &key, ended);
+                    settle::<W>(&ctx, &mut queue, &mut told, &key, ended);
                 }
             }
             () = sleep_until(due), if due.is_some() => {}
         }
     }
-    tracing::info!(controller = K::CONTROLLER, "controller stopped");
+    tracing::info!(controller = W::CONTROLLER, "controller stopped");
 }
 
 async fn sleep_until(due: Option<Instant>) {
@@ -138,12 +213,7 @@ async fn sleep_until(due: Option<Instant>) {
 }
 
 /// Shows how far a controller is.
-pub(super) fn publish<K: std::hash::Hash + Eq + Clone>(
-    ctx: &Ctx,
-    controller: &'static str,
-    queue: &Queue<K>,
-    active: usize,
-) {
+fn publish<K: std::hash::Hash + Eq + Clone>(ctx: &Ctx, controller: &'static str, queue: &Queue<K>, active: usize) {
     let queued = queue.depth(Instant::now());
     let in_backoff = queue.in_backoff();
     let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
@@ -157,14 +227,8 @@ pub(super) fn publish<K: std::hash::Hash + Eq + Clone>(
     });
 }
 
-/// Takes the end of a reconcile into the queue, and remembers what was told about the object.
-fn settle<K: Kind>(
-    ctx: &Ctx,
-    queue: &mut Queue<ObjectRef<K>>,
-    told: &mut HashMap<ObjectRef<K>, Told>,
-    key: &ObjectRef<K>,
-    ended: Ended,
-) {
+/// Takes the end of a reconcile into the queue, and remembers what was told about the unit.
+fn settle<W: Work>(ctx: &Ctx, queue: &mut Queue<Key<W>>, told: &mut HashMap<Key<W>, Told>, key: &Key<W>, ended: Ended) {
     let now = Instant::now();
     let outcome = ended.outcome();
     match ended {
@@ -183,16 +247,19 @@ fn settle<K: Kind>(
         }
         Ended::Badly(fault) if fault.category.is_quiet() => queue.raced(key, now, rand::random()),
         Ended::Badly(fault) => {
+            if fault.category == Category::Forbidden {
+                ctx.readiness.doubt_rights();
+            }
             let wait = queue.failed(key, now, rand::random());
-            note(ctx, K::CONTROLLER, name_of(key), &fault, wait);
+            note(ctx, W::CONTROLLER, name_of(key), &fault, wait);
             told.insert(key.clone(), (fault.category, fault.message));
         }
     }
-    ctx.metrics.reconciles.with_label_values(&[K::CONTROLLER, outcome]).inc();
+    ctx.metrics.reconciles.with_label_values(&[W::CONTROLLER, outcome]).inc();
 }
 
 /// Shows a fault to those who run the operator.
-pub(super) fn note(ctx: &Ctx, controller: &'static str, object: String, fault: &Fault, wait: Duration) {
+fn note(ctx: &Ctx, controller: &'static str, object: String, fault: &Fault, wait: Duration) {
     tracing::warn!(controller, object, category = %fault.category, ?wait, error = fault.chain(), "reconcile failed");
     ctx.metrics.reconcile_errors.with_label_values(&[controller, fault.category.as_str()]).inc();
     ctx.states.update(controller, |state| {
@@ -206,7 +273,7 @@ pub(super) fn note(ctx: &Ctx, controller: &'static str, object: String, fault: &
     });
 }
 
-fn name_of<K: Kind>(key: &ObjectRef<K>) -> String {
+fn name_of<K: Resource<DynamicType = ()>>(key: &ObjectRef<K>) -> String {
     match &key.namespace {
         Some(namespace) => format!("{namespace}/{}", key.name),
         None => key.name.clone(),
@@ -218,28 +285,28 @@ fn spread(time: Duration) -> Duration {
     time + time.mul_f64(rand::random::<f64>() / 10.0)
 }
 
-/// One reconcile of one object. Nothing that happens in it ends the controller.
-async fn attempt<K: Kind>(ctx: Arc<Ctx>, key: ObjectRef<K>, before: Option<Told>) -> (ObjectRef<K>, Ended) {
-    let Some(object) = ctx.cache.get::<K>(key.namespace.as_deref(), &key.name) else { return (key, Ended::Gone) };
+/// One reconcile of one unit. Nothing that happens in it ends the controller.
+async fn attempt<W: Work>(ctx: Arc<Ctx>, work: Arc<W>, key: Key<W>, before: Option<Told>) -> (Key<W>, Ended) {
+    let Some(item) = work.find(&ctx.cache, &key) else { return (key, Ended::Gone) };
     if let Err(fault) = ctx.leader.fence() {
         return (key, Ended::Badly(fault));
     }
     let span = tracing::info_span!(
         "reconcile",
-        controller = K::CONTROLLER,
-        kind = %K::kind(&()),
+        controller = W::CONTROLLER,
+        kind = %W::Unit::kind(&()),
         object = %name_of(&key),
         outcome = Empty,
         category = Empty,
         otel.status_code = Empty,
     );
-    let timer = ctx.metrics.reconcile_duration.with_label_values(&[K::CONTROLLER]).start_timer();
-    let work = guarded(async { K::reconcile(object.clone(), ctx.clone()).await });
-    let result = match tokio::time::timeout(K::DEADLINE, work.instrument(span.clone())).await {
+    let timer = ctx.metrics.reconcile_duration.with_label_values(&[W::CONTROLLER]).start_timer();
+    let reconcile = guarded(async { work.reconcile(&ctx, &item).await });
+    let result = match tokio::time::timeout(W::DEADLINE, reconcile.instrument(span.clone())).await {
         Ok(result) => result,
         Err(_) => Err(Fault::new(
             Category::Timeout,
-            format!("the work on this object took longer than {} s; it is tried again", K::DEADLINE.as_secs()),
+            format!("the work on this object took longer than {} s; it is tried again", W::DEADLINE.as_secs()),
         )),
     };
     drop(timer);
@@ -250,13 +317,13 @@ async fn attempt<K: Kind>(ctx: Arc<Ctx>, key: ObjectRef<K>, before: Option<Told>
     {
         span.record("category", fault.category.as_str()).record("otel.status_code", "ERROR");
         drop(span);
-        tell(&ctx, object.as_ref(), fault, before.as_ref()).await;
+        tell(&ctx, work.as_ref(), &key, &item, fault, before.as_ref()).await;
     }
     (key, ended)
 }
 
 /// Runs a future and turns its panic into a fault.
-pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
+async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,
         Err(panic) => {
@@ -274,24 +341,20 @@ pub(super) async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> 
     }
 }
 
-/// Puts a fault onto the object: the condition always (silent if it stands there already), an event when it is news.
-async fn tell<K: Kind>(ctx: &Ctx, object: &K, fault: &Fault, before: Option<&Told>) {
-    let report = guarded(async { K::report(object, ctx, fault).await });
-    match tokio::time::timeout(K::DEADLINE, report).await {
+/// Puts a fault onto the unit: the condition always (silent if it stands there already), an event when it is news.
+async fn tell<W: Work>(ctx: &Ctx, work: &W, key: &Key<W>, item: &W::Item, fault: &Fault, before: Option<&Told>) {
+    let report = guarded(async { work.report(ctx, item, fault).await });
+    match tokio::time::timeout(W::DEADLINE, report).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) if error.category.is_quiet() => {}
         Ok(Err(error)) => {
-            tracing::warn!(
-                object = object.name_any(),
-                error = error.chain(),
-                "the fault was not written to the status"
-            );
+            tracing::warn!(object = name_of(key), error = error.chain(), "the fault was not written to the status");
         }
-        Err(_) => tracing::warn!(object = object.name_any(), "the fault was not written to the status in time"),
+        Err(_) => tracing::warn!(object = name_of(key), "the fault was not written to the status in time"),
     }
     let news = before.is_none_or(|(category, message)| *category != fault.category || *message != fault.message);
     if news {
-        ctx.events.warning(object, fault.category.as_str(), "Reconcile", fault.message.clone()).await;
+        work.warn(ctx, item, fault).await;
     }
 }
 

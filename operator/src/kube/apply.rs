@@ -10,7 +10,7 @@ use crate::{
     fault::{Category, Fault},
 };
 use kube::{
-    Api,
+    Api, Resource as _,
     api::{Patch, PatchParams, ValidationDirective},
     core::DynamicObject,
 };
@@ -134,6 +134,13 @@ async fn remove_drift(
         .await
         .map_err(|error| Fault::of_request(&doing, error))?;
     ctx.cache.written(key.kind, changed.clone());
+    // Paths name fields, never values.
+    let note = format!(
+        "removed what others added to an object of the operator's: {}; ask for it in the object's owner instead",
+        paths.join(", ")
+    );
+    let reference = changed.object_ref(&key.kind.api_resource());
+    ctx.events.warning_in_background(reference, "DriftRemoved", "Apply", note);
     Ok(changed)
 }
 

@@ -61,8 +61,7 @@ impl World {
             server.apply(&object.to_string()).await.unwrap();
         }
         let control = ControlPorts::start().await;
-        let settings = Settings { control_port: control.port, ..Settings::default() };
-        let ctx = Ctx::detached(client.clone(), settings).unwrap();
+        let ctx = Ctx::detached(client.clone(), Settings::default()).unwrap();
         let ctx = Arc::new(Ctx { cache: paddock_operator::kube::Cache::new(), ..ctx });
         let stop = CancellationToken::new();
         ctx.cache.start(&client, "paddock-system", &ctx.metrics, &ctx.events, &stop);
@@ -163,7 +162,9 @@ impl World {
             "metadata": {"name": name, "namespace": namespace, "labels": {
                 "app.kubernetes.io/managed-by": "paddock", "paddock.bet/market-book": "true"
             }},
-            "spec": {"schedulerName": "nobody", "containers": [{"name": name, "image": "r.example/p"}]}
+            "spec": {"schedulerName": "nobody", "containers": [{"name": name, "image": "r.example/p", "ports": [
+                {"name": "http", "containerPort": 8080}, {"name": "control", "containerPort": self.control.port}
+            ]}]}
         });
         self.server.apply(&pod.to_string()).await.unwrap();
         let status = json!({"status": {"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "containerStatuses": [{

@@ -10,6 +10,9 @@ use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, BettingServiceStatus};
 
+/// Reason of a rollout whose pods did not become available in time.
+const DEADLINE_EXCEEDED: &str = "ProgressDeadlineExceeded";
+
 /// Metric label.
 pub const STRATEGY: &str = "Rolling";
 
@@ -21,7 +24,7 @@ const WARNINGS: [&str; 7] = [
     "PodsRefused",
     "Unschedulable",
     "MigrationFailed",
-    "ProgressDeadlineExceeded",
+    DEADLINE_EXCEEDED,
 ];
 
 /// Publishes an event for a new trouble and for a revision that took over.
@@ -105,16 +108,31 @@ pub fn with_fault(mut status: BettingServiceStatus, generation: Option<i64>, fau
 
 /// How long the rollout that just ended took.
 pub fn measure(ctx: &Ctx, old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) {
-    if let Some(seconds) = took(old, new, now) {
-        ctx.metrics.rollout_duration.with_label_values(&[STRATEGY, "available"]).observe(seconds);
+    if let Some((outcome, seconds)) = ended(old, new, now) {
+        ctx.metrics.rollout_duration.with_label_values(&[STRATEGY, outcome]).observe(seconds);
     }
 }
 
-/// Seconds from the start of a revision's pods until it took over, if it just did.
-fn took(old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) -> Option<f64> {
-    let stable = new.stable_revision.as_ref().filter(|stable| old.stable_revision.as_ref() != Some(stable))?;
-    let since = old.history.iter().find(|record| record.revision == *stable)?.waiting_since.as_ref()?;
-    Some(now.duration_since(since.0).as_secs_f64().max(0.0))
+/// How a rollout ended, if it just did, and the seconds since its pods started. It ends once: what comes of one that failed is not
+/// another end.
+fn ended(old: &BettingServiceStatus, new: &BettingServiceStatus, now: Timestamp) -> Option<(&'static str, f64)> {
+    let failed = |status: &BettingServiceStatus| status.conditions.iter().any(|it| it.reason == DEADLINE_EXCEEDED);
+    if failed(old) {
+        return None;
+    }
+    // Only the revision that was asked for waits.
+    let waited = old.history.iter().find(|record| record.waiting_since.is_some())?;
+    let outcome = if new.stable_revision.as_ref() == Some(&waited.revision) {
+        "available"
+    } else if new.revision.as_ref() != Some(&waited.revision) {
+        "superseded"
+    } else if failed(new) {
+        "failed"
+    } else {
+        return None;
+    };
+    let since = waited.waiting_since.as_ref()?;
+    Some((outcome, now.duration_since(since.0).as_secs_f64().max(0.0)))
 }
 
 /// A value of ours that has no JSON form.
@@ -193,14 +211,35 @@ mod tests {
     }
 
     #[test]
-    fn a_rollout_is_measured_once_when_it_took_over() {
-        let before: BettingServiceStatus = serde_json::from_value(json!({"history": [
-            {"revision": "abc", "version": "1", "image": "i", "outcome": "Progressing", "waitingSince": "1970-01-01T00:00:10Z"}
-        ]}))
-        .unwrap();
-        let after = status(&json!([condition("Ready", "True", "Available")]));
+    fn a_rollout_is_measured_once_however_it_ends() {
+        let rollout = |stable: &str, target: &str, waits: bool, reason: &str| -> BettingServiceStatus {
+            let since = waits.then_some("1970-01-01T00:00:10Z");
+            serde_json::from_value(json!({
+                "revision": target, "stableRevision": stable, "conditions": [condition("Stalled", "True", reason)],
+                "history": [
+                    {"revision": target, "version": "2", "image": "i", "outcome": "Progressing", "waitingSince": since},
+                    {"revision": "old", "version": "1", "image": "i", "outcome": "Available"}
+                ]
+            }))
+            .unwrap()
+        };
+        let under_way = rollout("old", "new", true, "Progressing");
+        let available = rollout("new", "new", false, "Available");
+        let superseded = rollout("old", "newest", true, "Progressing");
+        let failed = rollout("old", "new", true, DEADLINE_EXCEEDED);
         let now = Timestamp::from_second(25).unwrap();
-        assert_eq!(took(&before, &after, now), Some(15.0));
-        assert_eq!(took(&after, &after, now), None);
+        for (old, new, outcome) in [
+            (&under_way, &under_way, None),
+            (&under_way, &available, Some("available")),
+            (&under_way, &superseded, Some("superseded")),
+            (&under_way, &failed, Some("failed")),
+            (&failed, &failed, None),
+            (&failed, &available, None),
+            (&failed, &superseded, None),
+            (&available, &available, None),
+            (&available, &under_way, None),
+        ] {
+            assert_eq!(ended(old, new, now), outcome.map(|outcome| (outcome, 15.0)), "{:?}", new.conditions);
+        }
     }
 }

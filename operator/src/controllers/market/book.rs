@@ -14,7 +14,7 @@ use paddock_crds::labels;
 use paddock_crds::v1alpha1::{Market, MarketStatus};
 use secrecy::SecretString;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -49,34 +49,50 @@ struct Memory {
 pub struct Books {
     pusher: Pusher,
     memory: Mutex<HashMap<String, Memory>>,
+    /// The last pass over each namespace.
+    passes: Mutex<HashMap<String, CancellationToken>>,
 }
 
 impl Books {
     /// No books yet.
     pub fn new(pusher: Pusher) -> Self {
-        Self { pusher, memory: Mutex::default() }
+        Self { pusher, memory: Mutex::default(), passes: Mutex::default() }
+    }
+
+    /// A pass over a namespace begins: the token tells it that it is superseded.
+    pub fn begin(&self, namespace: &str) -> CancellationToken {
+        let superseded = CancellationToken::new();
+        lock(&self.passes).insert(namespace.to_owned(), superseded.clone());
+        superseded
+    }
+
+    /// A rule changed: it does not wait until a pass under way has written the statuses of all others.
+    pub fn supersede(&self, namespace: &str) {
+        if let Some(superseded) = lock(&self.passes).get(namespace) {
+            superseded.cancel();
+        }
+    }
+
+    /// Nothing is left of a namespace.
+    pub fn forget(&self, namespace: &str) {
+        lock(&self.memory).remove(namespace);
+        lock(&self.passes).remove(namespace);
     }
 
     fn recall(&self, namespace: &str) -> Memory {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).cloned().unwrap_or_default()
+        lock(&self.memory).get(namespace).cloned().unwrap_or_default()
     }
 
     fn remember(&self, namespace: &str, memory: Memory) {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(namespace.to_owned(), memory);
+        lock(&self.memory).insert(namespace.to_owned(), memory);
     }
 
     /// One pass. A namespace is passed by one task at a time. A pass that is `superseded` puts the book in force and leaves statuses
     /// that are not written yet to the next one.
-    pub async fn reconcile(
-        &self,
-        ctx: &Ctx,
-        namespace: &str,
-        superseded: &CancellationToken,
-    ) -> Result<Outcome, Fault> {
-        ctx.leader.fence()?;
+    pub async fn pass(&self, ctx: &Ctx, namespace: &str, superseded: &CancellationToken) -> Result<Outcome, Fault> {
         let markets = ctx.cache.list_in::<Market>(namespace);
         let Some(environment) = environment(&ctx.cache, namespace) else {
-            self.memory.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
+            lock(&self.memory).remove(namespace);
             if ctx.cache.child(ChildKind::Namespace, None, namespace).is_some_and(|it| ends(&it)) {
                 return Ok(Outcome::Done);
             }
@@ -205,6 +221,10 @@ impl Books {
         waiting.sort();
         Ok((higher, waiting))
     }
+}
+
+fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How long to wait after a pass that processes missed; `missed`: how often in a row the one did that missed fewest. `None`: nobody could

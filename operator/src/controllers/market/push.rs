@@ -24,6 +24,8 @@ pub struct Follower {
     pub process: String,
     /// Its address.
     pub ip: String,
+    /// Its port `control`, the one that NetworkPolicies open to the operator; `None` if it declares none.
+    pub port: Option<u16>,
 }
 
 impl Follower {
@@ -43,8 +45,18 @@ impl Follower {
             name: pod.metadata.name.clone()?,
             process: format!("{}/{process}", pod.metadata.uid.as_deref().unwrap_or_default()),
             ip: text("/status/podIP").to_owned(),
+            port: control_port(pod),
         })
     }
+}
+
+/// The port that a pod's containers call `control`.
+fn control_port(pod: &DynamicObject) -> Option<u16> {
+    let list = |value: &Value, name: &str| value.get(name).and_then(Value::as_array).cloned().unwrap_or_default();
+    let containers = list(pod.data.get("spec")?, "containers");
+    let mut ports = containers.iter().flat_map(|container| list(container, "ports"));
+    let control = ports.find(|port| port.get("name").and_then(Value::as_str) == Some("control"))?;
+    u16::try_from(control.get("containerPort")?.as_u64()?).ok()
 }
 
 /// What a pod answered.
@@ -67,21 +79,20 @@ struct Body {
 #[derive(Clone, Debug)]
 pub struct Pusher {
     http: reqwest::Client,
-    port: u16,
 }
 
 impl Pusher {
-    /// A client for the given control port.
+    /// A client of control ports.
     ///
     /// # Errors
     /// If the process has no TLS provider installed.
-    pub fn new(port: u16) -> Result<Self, reqwest::Error> {
+    pub fn new() -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .no_proxy()
             .redirect(reqwest::redirect::Policy::none())
             .pool_max_idle_per_host(1)
             .build()?;
-        Ok(Self { http, port })
+        Ok(Self { http })
     }
 
     /// Tells all of them.
@@ -103,10 +114,13 @@ impl Pusher {
     }
 
     async fn put(&self, follower: &Follower, token: &SecretString, generation: u64, book: &str) -> Answer {
+        let Some(port) = follower.port else {
+            return Answer::Failed("it has no port named control; declare it in the component's ports".into());
+        };
         let host = if follower.ip.contains(':') { format!("[{}]", follower.ip) } else { follower.ip.clone() };
         let request = self
             .http
-            .put(format!("http://{host}:{}/market-book", self.port))
+            .put(format!("http://{host}:{port}/market-book"))
             .bearer_auth(token.expose_secret())
             .header("content-type", "application/json")
             .body(book.to_owned());
@@ -163,6 +177,20 @@ mod tests {
         assert_ne!(running("a"), running("b"));
     }
 
+    #[test]
+    fn a_pod_is_told_on_the_port_that_it_calls_control() {
+        let port = |containers: &Value| {
+            let mut pod = pod(&json!({"phase": "Running", "podIP": "10.0.0.1"}));
+            pod.data["spec"] = json!({"containers": containers});
+            Follower::of(&pod).unwrap().port
+        };
+        let http = json!({"name": "http", "containerPort": 9091});
+        let control = json!({"name": "control", "containerPort": 9191});
+        assert_eq!(port(&json!([{"ports": [http, control]}])), Some(9191));
+        assert_eq!(port(&json!([{}, {"ports": [control]}])), Some(9191));
+        assert_eq!(port(&json!([{"ports": [http]}])), None);
+    }
+
     #[tokio::test]
     async fn every_kind_of_answer() {
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -182,8 +210,8 @@ mod tests {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let pusher = Pusher::new(port).unwrap();
-        let follower = Follower { name: "p".into(), process: "p".into(), ip: "127.0.0.1".into() };
+        let pusher = Pusher::new().unwrap();
+        let follower = Follower { name: "p".into(), process: "p".into(), ip: "127.0.0.1".into(), port: Some(port) };
         let ask = |token: &'static str, generation: u64| {
             let (pusher, follower) = (pusher.clone(), follower.clone());
             async move {
@@ -195,8 +223,10 @@ mod tests {
         assert_eq!(ask("token", 4).await, Answer::Newer(5));
         assert_eq!(ask("token", 5).await, Answer::Newer(5), "other rules with our number");
         assert!(matches!(ask("wrong", 7).await, Answer::Failed(_)));
-        let gone = Pusher::new(1).unwrap();
-        let answers = gone.push(vec![follower], &SecretString::from("token"), 1, "{}").await;
-        assert!(matches!(answers[0].1, Answer::Failed(_)));
+        for (port, why) in [(Some(1), "no connection"), (None, "no port named control")] {
+            let gone = vec![Follower { port, ..follower.clone() }];
+            let answers = pusher.push(gone, &SecretString::from("token"), 1, "{}").await;
+            assert!(matches!(&answers[0].1, Answer::Failed(told) if told.contains(why)), "{answers:?}");
+        }
     }
 }

@@ -4,7 +4,7 @@ use super::*;
 use crate::settings::Settings;
 use http::{Request, Response};
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::{Client, client::Body, core::ObjectMeta};
+use kube::{Client, ResourceExt as _, client::Body, core::ObjectMeta};
 use serde_json::{Value, json};
 use std::{convert::Infallible, sync::LazyLock};
 use tracing_subscriber::{fmt::format::FmtSpan, layer::SubscriberExt as _};
