@@ -25,11 +25,14 @@ use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use std::sync::Arc;
-use std::time::Duration;
 use support::{PATIENCE, context, eventually, reconciles, requests, server, told};
 use tokio_util::sync::CancellationToken;
 
 const NAMESPACE: &str = "acme-prod";
+/// Of another brand, on a server of its own.
+const OTHER: &str = "zenith-prod";
+/// Where the reason of `Ready` stands.
+const READY: &str = r#"{.status.conditions[?(@.type=="Ready")].reason}"#;
 
 async fn apply(api: &Apiserver, object: Value) {
     api.apply(&object.to_string()).await.unwrap();
@@ -39,35 +42,50 @@ async fn secret(api: &Apiserver, name: &str, data: Value) {
     apply(api, json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": "paddock-system"}, "stringData": data})).await;
 }
 
-async fn class(api: &Apiserver, port: u16) {
-    apply(api, json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": "pg"},
-        "spec": {"engine": "PostgreSQL", "environmentClass": "Production", "servers": [{"name": "a", "adminSecret": "pg-admin",
-            "endpoints": {"readWrite": format!("localhost:{port}")}, "tls": {"mode": "VerifyFull", "caSecret": "pg-ca"},
+/// A class with one server, whose administrator and authority are Secrets of its name.
+async fn class(api: &Apiserver, name: &str, port: u16) {
+    apply(api, json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": name},
+        "spec": {"engine": "PostgreSQL", "environmentClass": "Production", "servers": [{"name": "a", "adminSecret": format!("{name}-admin"),
+            "endpoints": {"readWrite": format!("localhost:{port}")}, "tls": {"mode": "VerifyFull", "caSecret": format!("{name}-ca")},
             "network": {"namespace": "db", "podLabels": {"app": "pg"}, "ports": [5432]}}]}})).await;
 }
 
-async fn claim(api: &Apiserver) {
-    apply(api, json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": "db", "namespace": NAMESPACE},
-        "spec": {"engine": "PostgreSQL", "className": "pg",
+/// The administrator's Secret of a class, and that of its authority.
+async fn secrets(api: &Apiserver, class: &str, password: &str, server: &TestServer) {
+    let administrator = json!({"username": postgres::ADMINISTRATOR, "password": password});
+    secret(api, &format!("{class}-admin"), administrator).await;
+    secret(api, &format!("{class}-ca"), json!({"ca.crt": String::from_utf8(server.ca().to_vec()).unwrap()})).await;
+}
+
+async fn claim(api: &Apiserver, namespace: &str, class: &str) {
+    apply(api, json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": "db", "namespace": namespace},
+        "spec": {"engine": "PostgreSQL", "className": class,
             "roles": [{"name": "app", "access": "ReadWrite"}, {"name": "migrate", "access": "Migrate"}]}})).await;
 }
 
 async fn wait(api: &Apiserver, object: &str, path: &str, value: &str) {
+    wait_in(api, NAMESPACE, object, path, value).await;
+}
+
+async fn wait_in(api: &Apiserver, namespace: &str, object: &str, path: &str, value: &str) {
     let condition = format!("--for=jsonpath={path}={value}");
     let timeout = format!("--timeout={}s", PATIENCE.as_secs());
-    if let Err(error) = api.kubectl(&["wait", "-n", NAMESPACE, object, &condition, &timeout]).await {
-        panic!("{error}: {}", api.kubectl(&["get", "-n", NAMESPACE, object, "-o", "yaml"]).await.unwrap());
+    if let Err(error) = api.kubectl(&["wait", "-n", namespace, object, &condition, &timeout]).await {
+        panic!("{error}: {}", api.kubectl(&["get", "-n", namespace, object, "-o", "yaml"]).await.unwrap());
     }
 }
 
 async fn ready(api: &Apiserver, object: &str, reason: &str) {
-    wait(api, object, r#"{.status.conditions[?(@.type=="Ready")].reason}"#, reason).await;
+    wait(api, object, READY, reason).await;
+}
+
+async fn object(api: &Apiserver, namespace: &str, object: &str) -> Value {
+    serde_json::from_str(&api.kubectl(&["get", "-n", namespace, object, "-o", "json"]).await.unwrap()).unwrap()
 }
 
 /// Connects as a pod does that knows nothing but its binding.
-async fn pod(api: &Apiserver) -> Result<PgConnection, String> {
-    let text = api.kubectl(&["get", "secret", "-n", NAMESPACE, "db-app", "-o", "json"]).await.unwrap();
-    let secret: Value = serde_json::from_str(&text).unwrap();
+async fn pod(api: &Apiserver, namespace: &str) -> Result<PgConnection, String> {
+    let secret = object(api, namespace, "secret/db-app").await;
     let key = |name: &str| -> String {
         let text = secret["data"][name].as_str().unwrap_or_else(|| panic!("no key {name}"));
         String::from_utf8(data_encoding::BASE64.decode(text.as_bytes()).unwrap()).unwrap()
@@ -104,12 +122,29 @@ async fn both_say_once(api: &Apiserver, ctx: &Ctx, (class, claim): (&str, &str),
     assert_eq!(told(api, "DatabaseClaim", claim, reason).await, 1, "events about {claim}: {reason}");
 }
 
-async fn environment(api: &Apiserver) {
+/// Environment `prod` of a Tenant that names a class.
+async fn environment(api: &Apiserver, tenant: &str, engine: &str, class: &str) {
+    apply(
+        api,
+        json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "Tenant", "metadata": {"name": tenant},
+        "spec": {"displayName": tenant, "licences": [{"name": "mga-1", "jurisdiction": "MT"}], "currencies": ["EUR"],
+            "environments": [{"name": "prod", "class": "Production", "release": "r",
+                "databaseClasses": [{"engine": engine, "className": class}]}]}}),
+    )
+    .await;
     let labels = json!({
-        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": tenant, "paddock.bet/environment": "prod",
         "paddock.bet/class": "Production",
     });
-    apply(api, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}))
+    let name = format!("{tenant}-prod");
+    apply(api, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})).await;
+}
+
+/// What somebody adds to a binding goes: its claim was looked at, and its server.
+async fn a_binding_is_repaired(api: &Apiserver, namespace: &str) {
+    let extra = r#"{"stringData": {"extra": "x"}}"#;
+    api.kubectl(&["patch", "secret", "-n", namespace, "db-app", "-p", extra]).await.unwrap();
+    eventually("the added key goes", async || object(api, namespace, "secret/db-app").await["data"]["extra"].is_null())
         .await;
 }
 
@@ -123,28 +158,42 @@ async fn reconcile(ctx: &Arc<Ctx>) -> Outcome {
 #[tokio::test(flavor = "multi_thread")]
 async fn claims_live_on_a_real_api_server() {
     let mut database = TestServer::start().await;
+    let healthy = TestServer::start().await;
     let api = server().await;
-    environment(&api).await;
-    secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": "wrong"})).await;
-    secret(&api, "pg-ca", json!({"ca.crt": String::from_utf8(database.ca().to_vec()).unwrap()})).await;
+    environment(&api, "acme", "PostgreSQL", "pg").await;
+    environment(&api, "zenith", "PostgreSQL", "pg").await;
+    secrets(&api, "pg", "wrong", &database).await;
+    secrets(&api, "pg-zenith", postgres::PASSWORD, &healthy).await;
 
     let stop = CancellationToken::new();
     let ctx = context(api.config().await.unwrap(), &stop).await;
     ctx.cache.watch_secrets(NAMESPACE);
+    ctx.cache.watch_secrets(OTHER);
     let running = CancellationToken::new();
     let classes = tokio::spawn(database_class::start(ctx.clone(), running.clone()));
     let claims = tokio::spawn(database_claim::start(ctx.clone(), running.clone()));
 
     // A claim before its class, a class with a wrong password: each says so, and recovers when the input is mended.
-    claim(&api).await;
+    claim(&api, NAMESPACE, "pg").await;
     ready(&api, "dbc/db", "ClassNotFound").await;
     let before = reconciles(&ctx.metrics, "databaseclaim");
     api.kubectl(&["annotate", "-n", NAMESPACE, "dbc/db", "look=0"]).await.unwrap();
     eventually("another look", async || reconciles(&ctx.metrics, "databaseclaim") > before).await;
     assert_eq!(told(&api, "DatabaseClaim", "db", "ClassNotFound").await, 1);
-    class(&api, database.port()).await;
+    class(&api, "pg", database.port()).await;
     both_say_once(&api, &ctx, ("pg", "db"), "CredentialsRefused").await;
-    secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": postgres::PASSWORD})).await;
+
+    // Meanwhile another brand's claim binds on its own server, once its Tenant names the class.
+    class(&api, "pg-zenith", healthy.port()).await;
+    // Nothing but the Tenant wakes the claim when it is refused.
+    ready(&api, "dbclass/pg-zenith", "ServersReachable").await;
+    claim(&api, OTHER, "pg-zenith").await;
+    wait_in(&api, OTHER, "dbc/db", READY, "ClassNotOfEnvironment").await;
+    environment(&api, "zenith", "PostgreSQL", "pg-zenith").await;
+    wait_in(&api, OTHER, "dbc/db", READY, "Bound").await;
+    ready(&api, "dbc/db", "CredentialsRefused").await;
+    let others = object(&api, OTHER, "dbc/db").await;
+    secrets(&api, "pg", postgres::PASSWORD, &database).await;
     ready(&api, "dbclass/pg", "ServersReachable").await;
 
     // The operator's own way to the server is open, and opened again when somebody shuts it.
@@ -154,38 +203,32 @@ async fn claims_live_on_a_real_api_server() {
     api.kubectl(&["delete", "networkpolicy", "-n", "paddock-system", "pg"]).await.unwrap();
     eventually("the policy is back", async || api.kubectl(&policy).await.unwrap().trim() == "5432").await;
     ready(&api, "dbc/db", "Bound").await;
-    pod(&api).await.unwrap();
+    pod(&api, NAMESPACE).await.unwrap();
 
     // The server goes away: both say so, and pods keep their binding. It comes back: that is enough.
     database.stop().await;
     look_again(&api, &ctx, "pg", "db").await;
     both_say_once(&api, &ctx, ("pg", "db"), "ServerUnreachable").await;
     wait(&api, "dbc/db", r#"{.status.conditions[?(@.type=="Bound")].status}"#, "True").await;
+    // The other brand's claim is served as ever, and nothing was written about it since it was bound.
+    a_binding_is_repaired(&api, OTHER).await;
+    pod(&api, OTHER).await.unwrap();
+    assert_eq!(object(&api, OTHER, "dbc/db").await, others);
     database.start_again().await;
     ready(&api, "dbclass/pg", "ServersReachable").await;
     ready(&api, "dbc/db", "Bound").await;
-    pod(&api).await.unwrap();
+    pod(&api, NAMESPACE).await.unwrap();
 
-    // What others add to a binding goes.
-    api.kubectl(&["patch", "secret", "-n", NAMESPACE, "db-app", "-p", r#"{"stringData": {"extra": "x"}}"#])
-        .await
-        .unwrap();
-    let gone = async {
-        let extra = ["get", "secret", "-n", NAMESPACE, "db-app", "-o", "jsonpath={.data.extra}"];
-        while !api.kubectl(&extra).await.unwrap().trim().is_empty() {
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, gone).await.expect("the added key goes");
+    a_binding_is_repaired(&api, NAMESPACE).await;
 
     // Deleted while in use: it goes, its login is shut, and one of the same name takes its data back.
     let mut migrate = database.superuser(&named(&api).await).await;
     postgres::run(&mut migrate, "CREATE TABLE app.money AS SELECT 42 AS amount").await;
-    let before = pod(&api).await.unwrap();
+    let before = pod(&api, NAMESPACE).await.unwrap();
     api.kubectl(&["delete", "-n", NAMESPACE, "dbc/db", "--timeout=60s"]).await.unwrap();
-    assert_eq!(pod(&api).await.map(|_| ()), Err("28000".to_owned()));
+    assert_eq!(pod(&api, NAMESPACE).await.map(|_| ()), Err("28000".to_owned()));
     drop(before);
-    claim(&api).await;
+    claim(&api, NAMESPACE, "pg").await;
     ready(&api, "dbc/db", "DriftNotRepairable").await;
     assert_eq!(postgres::value(&mut migrate, "SELECT amount::text FROM app.money").await, "42");
     // The table is a superuser's: only one can mend that.
@@ -193,7 +236,7 @@ async fn claims_live_on_a_real_api_server() {
     postgres::run(&mut migrate, &format!("ALTER TABLE app.money OWNER TO \"{name}_own\"")).await;
     api.kubectl(&["annotate", "-n", NAMESPACE, "dbc/db", "look=again"]).await.unwrap();
     ready(&api, "dbc/db", "Bound").await;
-    let mut app = pod(&api).await.unwrap();
+    let mut app = pod(&api, NAMESPACE).await.unwrap();
     assert_eq!(postgres::value(&mut app, "SELECT amount::text FROM money").await, "42");
 
     // At rest a whole reconcile writes nothing and reads nothing.
@@ -212,7 +255,7 @@ async fn claims_live_on_a_real_api_server() {
 async fn a_broker_that_is_down_is_said_once_and_forgotten_when_it_is_back() {
     let broker = MockCluster::new(1).unwrap();
     let api = server().await;
-    environment(&api).await;
+    environment(&api, "acme", "Kafka", "kafka").await;
     let stop = CancellationToken::new();
     let ctx = context(api.config().await.unwrap(), &stop).await;
     ctx.cache.watch_secrets(NAMESPACE);
@@ -251,9 +294,8 @@ async fn a_broker_that_is_down_is_said_once_and_forgotten_when_it_is_back() {
 async fn a_lost_lease_passes_the_terms_that_servers_know() {
     let database = TestServer::start().await;
     let api = server().await;
-    secret(&api, "pg-admin", json!({"username": postgres::ADMINISTRATOR, "password": postgres::PASSWORD})).await;
-    secret(&api, "pg-ca", json!({"ca.crt": String::from_utf8(database.ca().to_vec()).unwrap()})).await;
-    class(&api, database.port()).await;
+    secrets(&api, "pg", postgres::PASSWORD, &database).await;
+    class(&api, "pg", database.port()).await;
     let cluster = ["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"];
     let cluster = api.kubectl(&cluster).await.unwrap().trim().to_owned();
     let before = PostgresServer {

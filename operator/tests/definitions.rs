@@ -53,6 +53,22 @@ async fn release(client: &Client, name: &str, version: Value) {
     releases(client).patch(name, &PatchParams::apply("person").force(), &Patch::Apply(object)).await.unwrap();
 }
 
+/// A schema of another version lets in what this operator cannot read.
+async fn loosen(server: &Apiserver, plural: &str) {
+    let loose = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
+    let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": loose}]);
+    let name = format!("{plural}.paddock.bet");
+    server.kubectl(&["patch", "crd", &name, "--type=json", "-p", &patch.to_string()]).await.unwrap();
+}
+
+/// How often an object was told by an event that it cannot be read and what becomes of it.
+async fn told(server: &Apiserver, name: &str, what: &str) -> usize {
+    let words = "jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{'\\n'}{end}";
+    let events = server.kubectl(&["get", "events", "-A", "-o", words]).await.unwrap();
+    let head = format!("{name} InvalidSpec This operator cannot read the object and {what}");
+    events.lines().filter(|line| line.starts_with(&head)).count()
+}
+
 async fn is_ready(client: &Client, name: &str) -> bool {
     let object = releases(client).get(name).await.unwrap();
     let conditions = object.data.pointer("/status/conditions").and_then(Value::as_array);
@@ -88,10 +104,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     eventually("it works", async || is_ready(&client, "good").await).await;
     assert_eq!(operator.epoch().await, 1);
 
-    // A schema of another version lets in what this operator cannot read.
-    let loose = json!({"type": "object", "x-kubernetes-preserve-unknown-fields": true});
-    let patch = json!([{"op": "replace", "path": "/spec/versions/0/schema/openAPIV3Schema", "value": loose}]);
-    server.kubectl(&["patch", "crd", "releases.paddock.bet", "--type=json", "-p", &patch.to_string()]).await.unwrap();
+    loosen(&server, "releases").await;
     eventually("the schema is loose", async || {
         let object = json!({
             "apiVersion": "paddock.bet/v1alpha1", "kind": "Release", "metadata": {"name": "bad"},
@@ -101,12 +114,7 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     })
     .await;
     // It is told so itself, by an event; the others are served, also one that is made after it.
-    let told = async |name: &str| {
-        let words = "jsonpath={range .items[*]}{.involvedObject.name} {.reason} {.message}{'\\n'}{end}";
-        let events = server.kubectl(&["get", "events", "-A", "-o", words]).await.unwrap();
-        let head = format!("{name} InvalidSpec This operator cannot read the object");
-        events.lines().filter(|line| line.starts_with(&head)).count()
-    };
+    let told = async |name: &str| told(&server, name, "leaves it alone; correct the field").await;
     eventually("an event on it", async || told("bad").await == 1).await;
     release(&client, "later", json!("2")).await;
     eventually("the next is served", async || is_ready(&client, "later").await).await;
@@ -127,5 +135,92 @@ async fn kinds_come_later_and_what_cannot_be_read_stops_nobody() {
     eventually("the new process works", async || is_ready(&client, "newest").await).await;
     releases(&client).delete("last", &DeleteParams::default()).await.unwrap();
     eventually("a deletion goes through", async || releases(&client).get_opt("last").await.unwrap().is_none()).await;
+    drop(operator);
+}
+
+/// A claim that somebody's later operator made and placed; this one cannot read it.
+async fn unreadable_claim(server: &Apiserver, namespace: &str, name: &str, status: Value) -> String {
+    let object = json!({
+        "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim",
+        "metadata": {"name": name, "namespace": namespace, "finalizers": ["paddock.bet/cleanup"]},
+        "spec": {"engine": "PostgreSQL", "className": "pg", "roles": {"app": "ReadWrite"}}
+    });
+    eventually("the schema is loose", async || server.apply(&object.to_string()).await.is_ok()).await;
+    let status = json!({"status": status}).to_string();
+    let object = ["-n", namespace, "dbc", name];
+    let write = ["patch", "--subresource=status", "--type=merge", "-p", &status];
+    server.kubectl(&[&write[..], &object[..]].concat()).await.unwrap();
+    let uid = ["get", "-o", "jsonpath={.metadata.uid}"];
+    server.kubectl(&[&uid[..], &object[..]].concat()).await.unwrap().trim().to_owned()
+}
+
+async fn gone(server: &Apiserver, object: &[&str]) {
+    let get = ["get", "--ignore-not-found", "-o", "name"];
+    eventually(&format!("{object:?} is gone"), async || {
+        server.kubectl(&[&get[..], object].concat()).await.unwrap().is_empty()
+    })
+    .await;
+}
+
+/// As after the operator was rolled back under newer definitions: what is deleted ends, with its namespace, and nothing is forgotten.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_keeps_no_namespace_from_its_end() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let server = Apiserver::builder().controller_manager().start().await.expect("an API server");
+    support::install(&server).await;
+    for plural in ["databaseclaims", "tenants"] {
+        loosen(&server, plural).await;
+    }
+    let labels = json!({
+        "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+        "paddock.bet/class": "Production",
+    });
+    let objects = [
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme-prod", "labels": labels}}),
+        json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme-dev"}}),
+        json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
+            "metadata": {"name": "rates", "namespace": "acme-prod", "labels": labels},
+            "spec": {"component": "rates", "version": "1", "image": IMAGE}
+        }),
+        json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "Tenant",
+            "metadata": {"name": "acme", "finalizers": ["paddock.bet/cleanup"]}, "spec": {"displayName": {"en": "Acme"}}
+        }),
+    ];
+    for object in objects {
+        eventually("the schema is loose", async || server.apply(&object.to_string()).await.is_ok()).await;
+    }
+    let placed = json!({"server": "a"});
+    let early = unreadable_claim(&server, "acme-dev", "early", placed.clone()).await;
+    let late = unreadable_claim(&server, "acme-prod", "late", placed).await;
+    unreadable_claim(&server, "acme-prod", "fresh", json!({})).await;
+    unreadable_claim(&server, "acme-prod", "odd", json!({"server": {"name": "a"}})).await;
+
+    // An end that began before the operator did. What lives is left alone.
+    server.kubectl(&["delete", "namespace", "acme-dev", "--wait=false"]).await.unwrap();
+    let operator = Process::start(&server, "older").await;
+    gone(&server, &["namespace", "acme-dev"]).await;
+    for name in ["late", "fresh", "odd", "acme"] {
+        eventually(name, async || told(&server, name, "leaves it alone; correct the field").await == 1).await;
+    }
+    // A Tenant takes along what was made for it; a claim of which nobody knows where it stands says what is left to do.
+    server.kubectl(&["delete", "tenant", "acme", "--wait=false"]).await.unwrap();
+    gone(&server, &["tenant", "acme"]).await;
+    gone(&server, &["bsvc", "rates", "-n", "acme-prod"]).await;
+    eventually("it is told", async || told(&server, "acme", "ends what was made for it").await == 1).await;
+    server.kubectl(&["delete", "dbc", "odd", "-n", "acme-prod", "--wait=false"]).await.unwrap();
+    gone(&server, &["dbc", "odd", "-n", "acme-prod"]).await;
+    let words = "lets it go, as it is being deleted, but cannot read spec.className and status.server";
+    eventually("it is told", async || told(&server, "odd", words).await == 1).await;
+
+    server.kubectl(&["delete", "namespace", "acme-prod", "--wait=false"]).await.unwrap();
+    gone(&server, &["namespace", "acme-prod"]).await;
+    let pending = ["get", "configmap", "-n", "paddock-system", "-l", "paddock.bet/pending-release=pg", "-o", "json"];
+    let pending: Value = serde_json::from_str(&server.kubectl(&pending).await.unwrap()).unwrap();
+    let mut pending: Vec<&Value> = pending["items"].as_array().unwrap().iter().map(|it| &it["data"]).collect();
+    pending.sort_by_key(|data| data["claim"].to_string());
+    let data = |environment: &str, claim: &str, uid: &str| json!({"server": "a", "tenant": "acme", "environment": environment, "claim": claim, "uid": uid});
+    assert_eq!(pending, [&data("dev", "early", &early), &data("prod", "late", &late)]);
     drop(operator);
 }

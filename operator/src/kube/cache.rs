@@ -137,6 +137,11 @@ impl Cache {
         self.typed_store::<K>().is_some_and(|store| store.is_unreadable(namespace, name))
     }
 
+    /// Whether custom resources of a kind exist in a namespace that cannot be decoded.
+    pub fn has_unreadable_in<K: Typed>(&self, namespace: &str) -> bool {
+        self.typed_store::<K>().is_some_and(|store| store.has_unreadable_in(namespace))
+    }
+
     /// Names of the custom resources of a kind that exist and cannot be decoded.
     pub fn unreadables<K: Typed>(&self) -> Vec<String> {
         self.typed_store::<K>().map(|store| store.unreadables()).unwrap_or_default()

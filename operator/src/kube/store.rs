@@ -105,6 +105,11 @@ impl<T: Resource> Store<T> {
         self.unreadable().contains(&(namespace.unwrap_or_default().to_owned(), name.to_owned()))
     }
 
+    /// Whether objects exist in a namespace of which nobody can read what they say now.
+    pub fn has_unreadable_in(&self, namespace: &str) -> bool {
+        self.unreadable().iter().any(|(found, _)| found == namespace)
+    }
+
     /// Names of the objects that nobody can read, in order of namespace and name.
     pub fn unreadables(&self) -> Vec<String> {
         self.unreadable().iter().map(|(_, name)| name.clone()).collect()
@@ -353,6 +358,7 @@ mod tests {
         assert_eq!(known("b"), (false, false));
         store.apply(Event::InitDone);
         assert_eq!((known("a"), known("b")), ((true, true), (false, true)));
+        assert!(store.has_unreadable_in("acme-prod") && !store.has_unreadable_in("acme"));
         assert_eq!(*seen.lock().unwrap(), ["+a"]);
         store.apply(Event::Apply(object("a", 4)));
         store.forget(&object("b", 5).metadata);

@@ -6,7 +6,7 @@ use crate::kube::{ChildKind, secret};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use paddock_crds::labels;
-use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, DatabaseClass, EnvironmentClass};
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, DatabaseClass, EnvironmentClass, Tenant};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -19,6 +19,8 @@ pub struct Environment {
     pub name: String,
     /// Its class.
     pub class: EnvironmentClass,
+    /// The DatabaseClasses that its Tenant names for it; none if the Tenant is gone, cannot be read, or has dropped it.
+    pub classes: Vec<String>,
 }
 
 /// A Secret of a binding's name.
@@ -74,7 +76,7 @@ pub async fn dereference(ctx: &Ctx, claim: &DatabaseClaim) -> Result<Found, Faul
     })
 }
 
-/// The environment that `namespace` is, by the labels that only the Tenant controller sets.
+/// The environment that `namespace` is, by the labels that only the Tenant controller sets, and what its Tenant says of it.
 pub fn environment(ctx: &Ctx, namespace: &str) -> Option<Environment> {
     let object = ctx.cache.child(ChildKind::Namespace, None, namespace)?;
     let label = |name: &str| object.labels().get(name);
@@ -84,7 +86,15 @@ pub fn environment(ctx: &Ctx, namespace: &str) -> Option<Environment> {
         tenant: tenant.clone(),
         name: name.clone(),
         class,
+        classes: classes(ctx, tenant, name),
     })
+}
+
+fn classes(ctx: &Ctx, tenant: &str, environment: &str) -> Vec<String> {
+    let tenant = ctx.cache.get::<Tenant>(None, tenant);
+    let environments = tenant.iter().flat_map(|tenant| &tenant.spec.environments);
+    let found = environments.filter(|found| found.name == environment).flat_map(|found| &found.database_classes);
+    found.map(|named| named.class_name.clone()).collect()
 }
 
 async fn binding(ctx: &Ctx, namespace: &str, name: &str, claim: &str) -> Result<Live, Fault> {

@@ -8,7 +8,7 @@ use crate::database::postgres::tests::server::{TestServer, run, shared, value};
 use crate::kube::{ChildKind, cache::Typed};
 use crate::leader::Leadership;
 use crate::settings::Settings;
-use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass};
+use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass, Tenant};
 use secrecy::ExposeSecret as _;
 use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
@@ -50,12 +50,7 @@ impl World {
         }
         let world = Self { tenant, server, api, ctx };
         world.ctx.cache.watch_secrets(&world.namespace());
-        world.ctx.cache.observe_child(
-            ChildKind::Namespace,
-            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": world.namespace(), "uid": "n", "resourceVersion": "1", "labels": {
-                "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": tenant, "paddock.bet/environment": "prod", "paddock.bet/class": "Production"}}}))
-            .unwrap(),
-        );
+        world.environment();
         world.class(target.port);
         world.claim("first");
         world
@@ -71,6 +66,18 @@ impl World {
 
     fn secret_path(&self) -> String {
         format!("/api/v1/namespaces/{}/secrets/db-app", self.namespace())
+    }
+
+    /// Tenant and namespace of the environment, as the cache has them.
+    fn environment(&self) {
+        let tenant = self.tenant;
+        let named = json!([{"name": "prod", "class": "Production", "release": "r", "databaseClasses": [{"engine": "PostgreSQL", "className": "pg"}]}]);
+        let brand = json!({"apiVersion": "paddock.bet/v1alpha1", "kind": "Tenant", "metadata": {"name": tenant, "uid": "t", "resourceVersion": "1"},
+            "spec": {"displayName": tenant, "licences": [], "currencies": [], "environments": named}});
+        self.ctx.cache.observe::<Tenant>(serde_json::from_value(brand).unwrap());
+        let labels = json!({"app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": tenant, "paddock.bet/environment": "prod", "paddock.bet/class": "Production"});
+        let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": self.namespace(), "uid": "n", "resourceVersion": "1", "labels": labels}});
+        self.ctx.cache.observe_child(ChildKind::Namespace, serde_json::from_value(namespace).unwrap());
     }
 
     /// The class, with its server at a port.
@@ -272,12 +279,7 @@ async fn a_crash_after_any_write_ends_in_the_same_state() {
         // The process that comes after knows nothing but what the apiserver holds.
         let ctx = context(&world.api, epoch + 1, Terms::default());
         let fresh = World { ctx, ..world };
-        fresh.ctx.cache.observe_child(
-            ChildKind::Namespace,
-            serde_json::from_value(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": fresh.namespace(), "uid": "n", "resourceVersion": "1", "labels": {
-                "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": tenant, "paddock.bet/environment": "prod", "paddock.bet/class": "Production"}}}))
-            .unwrap(),
-        );
+        fresh.environment();
         fresh.class(fresh.server.port());
         assert_eq!(fresh.reconcile().await.unwrap(), RECHECK, "after {writes} writes");
         assert_eq!((fresh.condition("Bound"), fresh.condition("Ready")), ("True/Bound".into(), "True/Bound".into()));

@@ -76,6 +76,9 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
             )
         });
     }
+    if let Some(problem) = not_named(claim, environment) {
+        return Err(problem);
+    }
     let Some(class) = &found.class else {
         return Err(Problem::of_spec(
             "ClassNotFound",
@@ -135,7 +138,6 @@ pub fn validate(claim: &DatabaseClaim, found: &Found) -> Result<Wanted, Problem>
 /// Whether its environment has all the claims that it may have without this one: such as have a server, and such as are older and wait
 /// for one too. A claim that has a server keeps it.
 fn crowded(claim: &DatabaseClaim, all: &[Arc<DatabaseClaim>]) -> bool {
-    let placed = |claim: &DatabaseClaim| claim.status.as_ref().is_some_and(|status| status.server.is_some());
     let age = |claim: &DatabaseClaim| (claim.creation_timestamp(), claim.name_any());
     let before = |other: &&Arc<DatabaseClaim>| {
         other.namespace() == claim.namespace()
@@ -143,6 +145,27 @@ fn crowded(claim: &DatabaseClaim, all: &[Arc<DatabaseClaim>]) -> bool {
             && (placed(other) || age(other) < age(claim))
     };
     !placed(claim) && all.iter().filter(before).count() >= CLAIMS
+}
+
+/// Whether a server was chosen for it: from then on it stays there.
+pub fn placed(claim: &DatabaseClaim) -> bool {
+    claim.status.as_ref().is_some_and(|status| status.server.is_some())
+}
+
+/// A claim takes a class that the Tenant names for its environment: other classes may be other brands' own servers. One that has a server
+/// keeps it, whatever the Tenant says later; its class cannot change.
+fn not_named(claim: &DatabaseClaim, environment: &Environment) -> Option<Problem> {
+    let wanted = &claim.spec.class_name;
+    if placed(claim) || environment.classes.contains(wanted) {
+        return None;
+    }
+    let Environment { tenant, name, classes, .. } = environment;
+    let named = if classes.is_empty() { "none".to_owned() } else { classes.join(", ") };
+    let message = format!(
+        "Tenant {tenant} does not name DatabaseClass {wanted} for environment {name} (it names {named}): make a claim of a class that \
+         it names, or name this one in its databaseClasses"
+    );
+    Some(Problem::of_spec("ClassNotOfEnvironment", message))
 }
 
 fn limits(class: &DatabaseClass) -> Result<Limits, Problem> {

@@ -31,6 +31,7 @@ fn found(tenant: &str, class: &Arc<DatabaseClass>) -> Found {
             tenant: tenant.into(),
             name: "prod".into(),
             class: EnvironmentClass::Production,
+            classes: vec!["pg".into(), "bus".into()],
         }),
         class: Some(class.clone()),
         classes: vec![class.clone()],
@@ -98,6 +99,28 @@ fn each_fault_of_a_claim_has_its_reason() {
     assert_eq!(reason(&postgres(), &Found { secrets: foreign, ..all.clone() }), "NotOurs");
     let no_access = claim(json!({"engine": "PostgreSQL", "className": "pg", "roles": [{"name": "app"}]}));
     assert_eq!(reason(&no_access, &all), "InvalidSpec");
+}
+
+#[test]
+fn a_claim_takes_a_class_that_its_environment_names_and_keeps_what_it_has() {
+    let own = class("pg-zenith", "PostgreSQL", "Production", &[("a", "a:1", 5)]);
+    let spec =
+        json!({"engine": "PostgreSQL", "className": "pg-zenith", "roles": [{"name": "app", "access": "ReadWrite"}]});
+    let mut greedy = claim(spec);
+    let naming = |classes: &[&str]| {
+        let mut found = found("acme", &own);
+        found.environment.as_mut().unwrap().classes = classes.iter().map(|&name| name.to_owned()).collect();
+        found
+    };
+    assert_eq!(reason(&greedy, &naming(&["bus", "pg"])), "ClassNotOfEnvironment");
+    let message = |classes: &[&str]| validate(&greedy, &naming(classes)).unwrap_err().message;
+    assert!(message(&["bus", "pg"]).contains("environment prod (it names bus, pg)"), "{}", message(&["bus", "pg"]));
+    assert!(message(&[]).contains("(it names none)"), "{}", message(&[]));
+    let unknown = Found { class: None, ..naming(&["bus", "pg"]) };
+    assert_eq!(reason(&greedy, &unknown), "ClassNotOfEnvironment", "whether it exists is nobody's business");
+    assert_eq!(reason(&greedy, &naming(&["bus", "pg-zenith"])), "fine");
+    greedy.status = from(json!({"server": "a"}));
+    assert_eq!(reason(&greedy, &naming(&[])), "fine", "what it has stays");
 }
 
 #[test]

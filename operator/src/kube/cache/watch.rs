@@ -1,5 +1,7 @@
 //! The watches that fill the [`Cache`].
 
+mod remains;
+
 use super::{Cache, Typed};
 use crate::{
     kube::{child::ChildKind, events::Events, store::Store},
@@ -9,7 +11,7 @@ use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, Resource,
-    core::{DeserializeGuard, DynamicObject, error_boundary::InvalidObject},
+    core::{ApiResource, DynamicObject, ObjectMeta},
     runtime::{
         WatchStreamExt as _,
         utils::Backoff,
@@ -92,23 +94,19 @@ impl Cache {
 
     pub(super) fn watch_typed<K: Typed>(&self, watching: &Watching) {
         let Some(store) = self.typed_store::<K>() else { return };
-        let api: Api<DeserializeGuard<K>> = Api::all(watching.client.clone());
+        let api: Api<DynamicObject> = Api::all_with(watching.client.clone(), &ApiResource::erase::<K>(&()));
         let events = watching.events.clone();
         let metrics = watching.metrics.clone();
-        let skipped = store.clone();
+        let known = store.clone();
         let stream = watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
             let decoded = match event {
-                Ok(event) => match decode(event) {
+                Ok(event) => match decode::<K>(event) {
                     Ok(event) => Some(Ok(event)),
-                    Err((invalid, Seen::Deleted)) => {
-                        skipped.forget(&invalid.metadata);
+                    Err(unreadable) if unreadable.seen == Seen::Deleted => {
+                        known.forget(&unreadable.raw.metadata);
                         None
                     }
-                    Err((invalid, seen)) => {
-                        skipped.skip(&invalid.metadata, seen == Seen::Listed);
-                        report_invalid::<K>(&invalid, &events, &metrics);
-                        None
-                    }
+                    Err(unreadable) => take_unreadable(&unreadable, &known, &events, &metrics).map(Ok),
                 },
                 Err(error) => Some(Err(error)),
             };
@@ -238,34 +236,69 @@ enum Seen {
     Deleted,
 }
 
-/// The typed event, or what is known of an object that cannot be decoded and how it came.
-fn decode<K>(event: Event<DeserializeGuard<K>>) -> Result<Event<K>, (Box<InvalidObject>, Seen)> {
-    let as_seen = |seen| move |invalid| (Box::new(invalid), seen);
+/// An object that cannot be decoded.
+struct Unreadable {
+    raw: DynamicObject,
+    seen: Seen,
+    error: serde_json::Error,
+}
+
+/// The typed event, or the object that cannot be decoded.
+fn decode<K: Typed>(event: Event<DynamicObject>) -> Result<Event<K>, Box<Unreadable>> {
+    let read = |raw: DynamicObject, seen| {
+        let typed = serde_json::to_value(&raw).and_then(serde_json::from_value::<K>);
+        typed.map_err(|error| Box::new(Unreadable { raw, seen, error }))
+    };
     Ok(match event {
-        Event::Apply(guard) => Event::Apply(guard.0.map_err(as_seen(Seen::Changed))?),
-        Event::InitApply(guard) => Event::InitApply(guard.0.map_err(as_seen(Seen::Listed))?),
-        Event::Delete(guard) => Event::Delete(guard.0.map_err(as_seen(Seen::Deleted))?),
+        Event::Apply(raw) => Event::Apply(read(raw, Seen::Changed)?),
+        Event::InitApply(raw) => Event::InitApply(read(raw, Seen::Listed)?),
+        Event::Delete(raw) => Event::Delete(read(raw, Seen::Deleted)?),
         Event::Init => Event::Init,
         Event::InitDone => Event::InitDone,
     })
 }
 
-/// One bad object never stops the others (rule O4): it is skipped, counted and told about on the object itself.
-fn report_invalid<K: Typed>(invalid: &InvalidObject, events: &Events, metrics: &Arc<Metrics>) {
+/// One bad object never stops the others (rule O4): it is told about on the object itself, and noted as one that nobody can read, unless
+/// it is being deleted and its controller can end what is left of it.
+fn take_unreadable<K: Typed>(
+    unreadable: &Unreadable,
+    store: &Store<K>,
+    events: &Events,
+    metrics: &Metrics,
+) -> Option<Event<K>> {
+    let Unreadable { raw, seen, error } = unreadable;
+    let remains = remains::of::<K>(raw);
+    report_unreadable::<K>(&raw.metadata, error, remains.advice, events, metrics);
+    match (remains.object, seen) {
+        (Some(object), Seen::Listed) => Some(Event::InitApply(object)),
+        (Some(object), _) => Some(Event::Apply(object)),
+        (None, seen) => {
+            store.skip(&raw.metadata, *seen == Seen::Listed);
+            None
+        }
+    }
+}
+
+fn report_unreadable<K: Typed>(
+    metadata: &ObjectMeta,
+    error: &serde_json::Error,
+    advice: &str,
+    events: &Events,
+    metrics: &Metrics,
+) {
     let kind = K::kind(&()).into_owned();
     metrics.undecodable.with_label_values(&[&kind]).inc();
-    tracing::warn!(%kind, namespace = invalid.metadata.namespace, name = invalid.metadata.name, error = %invalid.error, "skipped an object that cannot be decoded");
+    tracing::warn!(%kind, namespace = metadata.namespace, name = metadata.name, %error, "this operator cannot read the object and {advice}");
     let reference = k8s_openapi::api::core::v1::ObjectReference {
         api_version: Some(K::api_version(&()).into_owned()),
         kind: Some(kind),
-        namespace: invalid.metadata.namespace.clone(),
-        name: invalid.metadata.name.clone(),
-        uid: invalid.metadata.uid.clone(),
+        namespace: metadata.namespace.clone(),
+        name: metadata.name.clone(),
+        uid: metadata.uid.clone(),
         ..Default::default()
     };
-    let note = format!(
-        "This operator cannot read the object and leaves it alone: {}. Correct the field, or install the operator that knows it.",
-        invalid.error
-    );
-    events.warning_in_background(reference, "InvalidSpec", "Decode", note);
+    let note = format!("This operator cannot read the object and {advice}: {error}");
+    // Another action when it is being deleted: events that differ only in their note become a series, which keeps the first one.
+    let action = if metadata.deletion_timestamp.is_some() { "End" } else { "Decode" };
+    events.warning_in_background(reference, "InvalidSpec", action, note);
 }
