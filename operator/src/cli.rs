@@ -37,6 +37,7 @@ mod tests {
             ["--drain", "soon"],
             ["--service-subnet", "10.0.0.0/33"],
             ["--concurrency", "0"],
+            ["--public-https-port", "0"],
             ["--pod-subnet", "pods"],
             ["--prometheus-label", "prometheus"],
         ] {

@@ -54,6 +54,9 @@ pub struct Settings {
     /// Port of the HTTPS listeners of environments.
     #[arg(long, env = "PADDOCK_HTTPS_PORT", default_value_t = 443)]
     pub https_port: u16,
+    /// Port under which the world reaches those listeners, where another one leads to them: there the redirect from HTTP goes.
+    #[arg(long, env = "PADDOCK_PUBLIC_HTTPS_PORT", default_value_t = 443, value_parser = clap::value_parser!(u16).range(1..))]
+    pub public_https_port: u16,
     /// Port of the HTTP listeners of environments, which redirect to HTTPS.
     #[arg(long, env = "PADDOCK_HTTP_PORT", default_value_t = 80)]
     pub http_port: u16,
@@ -75,9 +78,6 @@ pub struct Settings {
     /// Registries that images of Production environments may come from (prefix of the reference); none given: any.
     #[arg(long = "registry", env = "PADDOCK_REGISTRIES", value_delimiter = ',')]
     pub registries: Vec<String>,
-    /// Port of the control listener of services.
-    #[arg(long, env = "PADDOCK_CONTROL_PORT", default_value_t = 9091)]
-    pub control_port: u16,
 }
 
 impl Default for Settings {

@@ -18,8 +18,8 @@ use kube::{Client, ResourceExt as _};
 use paddock_cluster::Progress;
 use paddock_cluster::apiserver::Apiserver;
 use paddock_cluster::tools::{self, Set};
-use paddock_crds::v1alpha1::{BettingService, Release, Tenant};
-use paddock_operator::controllers::{self, Ctx, Kind as _};
+use paddock_crds::v1alpha1::{BettingService, DatabaseClass, Release, Tenant};
+use paddock_operator::controllers::{self, Category, Ctx, Fault, Kind as _};
 use paddock_operator::issuer::IssuerKeys;
 use paddock_operator::kube::ChildKind;
 use paddock_operator::settings::Settings;
@@ -27,7 +27,8 @@ use paddock_service::{Allowed, CALLER_HEADER, Callers};
 use serde_json::{Value, json};
 use std::sync::Arc;
 use std::time::Duration;
-use support::{authority, gateway_api};
+use support::faults::Faults;
+use support::{authority, faulty, gateway_api, told};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 
@@ -266,6 +267,263 @@ async fn callers_are_known_by_real_tokens(world: &World, published: &Value) {
     assert_eq!(call("default", "gateway", "account").await, 403, "of another namespace");
 }
 
+/// A host keeps its listener and its routes without the authority that signed for it, and while nobody can say whether its certificate
+/// is there.
+async fn what_is_served_outlives_faults(world: &World) {
+    let wants = async |hosts: &[&str]| {
+        let domains: Vec<Value> = hosts.iter().map(|host| json!({"host": host})).collect();
+        let dev = json!({"name": "dev", "class": "NonProduction", "release": "r1", "domains": domains});
+        world.tenant("solo", json!([dev])).await;
+    };
+    let front = async || -> Vec<Value> {
+        let mut all = Vec::new();
+        for kind in [ChildKind::ListenerSet, ChildKind::HTTPRoute] {
+            let found = world.api(kind, "solo-dev").list(&ListParams::default()).await.unwrap();
+            all.extend(found.iter().map(|it| json!([it.name_any(), it.metadata.uid, it.data["spec"]])));
+        }
+        all
+    };
+    wants(&["solo.example"]).await;
+    world.eventually("a front", async || front().await.len() == 3).await;
+    world.eventually("services", async || world.names(ChildKind::BettingService, "solo-dev").await.len() == 2).await;
+    world.gateway_serves("solo-dev").await;
+    world.services_run("solo-dev").await;
+    world.until("solo", "ready", |s| condition(s, "Ready") == ("True", "Ready")).await;
+    let before = front().await;
+
+    // The authority goes: what has a certificate is served with it; a new host, which has none, is not.
+    world.api(ChildKind::Secret, "paddock-system").delete("domain-ca", &DeleteParams::default()).await.unwrap();
+    let lost = world.until("solo", "told", |s| condition(s, "DomainsReady") == ("False", "TlsSecretMissing")).await;
+    assert_eq!((condition(&lost, "Ready"), condition(&lost, "Stalled").0), (("True", "Ready"), "True"));
+    assert_eq!(front().await, before);
+    wants(&["solo.example", "new.example"]).await;
+    let asked = world.until("solo", "told", |s| s.to_string().contains("set tls.secretName of new.example")).await;
+    assert_eq!(condition(&asked, "Ready"), ("False", "TlsSecretMissing"));
+    assert_eq!(front().await, before);
+
+    // It comes back, as nonsense at first.
+    let mut nonsense = authority();
+    nonsense["stringData"]["tls.crt"] = "nonsense".into();
+    world.apply(nonsense).await;
+    world.until("solo", "told", |s| condition(s, "DomainsReady") == ("False", "Rejected")).await;
+    assert_eq!(front().await, before);
+    world.apply(authority()).await;
+    world
+        .eventually("listeners for the new host", async || {
+            let all = front().await;
+            all.iter().filter_map(|it| it[2]["listeners"].as_array()).all(|listeners| listeners.len() == 2)
+        })
+        .await;
+    world.gateway_serves("solo-dev").await;
+    let well = world.until("solo", "well", |s| condition(s, "DomainsReady").0 == "True").await;
+    assert_eq!(condition(&well, "Ready"), ("True", "Ready"));
+
+    // A process that just took over cannot read whether the certificates are there.
+    let (faults, stop) = (Faults::default(), CancellationToken::new());
+    let next = faulty(&world.server, &faults, world.ctx.settings.as_ref().clone(), &stop).await;
+    let kinds = [ChildKind::ListenerSet, ChildKind::HTTPRoute];
+    world.eventually("listed", async || kinds.iter().all(|kind| next.cache.available(*kind))).await;
+    faults.refuse_reads(Some(("/api/v1/namespaces/solo-dev/secrets", 503)));
+    let before = front().await;
+    let solo = next.cache.get::<Tenant>(None, "solo").unwrap();
+    let fault = Tenant::reconcile(solo.clone(), next.clone()).await.unwrap_err();
+    assert_eq!(fault.category, Category::ServerError);
+    let told = async |what: &str| world.until("solo", what, |s| condition(s, "Ready") == ("True", "Ready")).await;
+    assert_eq!(condition(&told("served").await, "DomainsReady"), ("False", "ServerError"));
+    assert_eq!(front().await, before);
+
+    // That fault stands in the conditions already; one that came before anything was looked at is told, and takes nothing away either.
+    let writes = faults.writes();
+    Tenant::report(&solo, &next, &fault).await.unwrap();
+    assert_eq!(faults.since(writes), Vec::<String>::new());
+    Tenant::report(&solo, &next, &Fault::new(Category::Timeout, "too late")).await.unwrap();
+    assert_eq!(condition(&told("served").await, "Reconciling"), ("True", "Timeout"));
+    faults.refuse_reads(None);
+    Tenant::reconcile(next.cache.get::<Tenant>(None, "solo").unwrap(), next.clone()).await.unwrap();
+    let well = told("well").await;
+    assert_eq!((condition(&well, "DomainsReady").0, condition(&well, "Reconciling").0), ("True", ""));
+    assert_eq!(front().await, before);
+    stop.cancel();
+
+    let tenants: Api<Tenant> = Api::all(world.client.clone());
+    tenants.delete("solo", &DeleteParams::default()).await.unwrap();
+    world.eventually("the Tenant goes", async || tenants.get_opt("solo").await.unwrap().is_none()).await;
+}
+
+/// A class with one server, called like it.
+fn database_class(name: &str) -> Value {
+    json!({
+        "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": name},
+        "spec": {"engine": "PostgreSQL", "environmentClass": "NonProduction", "servers": [{
+            "name": name, "adminSecret": "admin", "endpoints": {"readWrite": format!("{name}.db.svc:5432")},
+            "network": {"namespace": "db", "podLabels": {"app": name}, "ports": [5432]},
+        }]}
+    })
+}
+
+/// What keeps an environment from its databases is told; pods keep the way to the servers that claims have, whatever becomes of the names.
+async fn databases_stay_in_reach(world: &World) {
+    let names = async |class: &str| {
+        let dev = json!({
+            "name": "dev", "class": "NonProduction", "release": "r1",
+            "databaseClasses": [{"engine": "PostgreSQL", "className": class}],
+        });
+        world.tenant("mover", json!([dev])).await;
+    };
+    let classes: Api<DatabaseClass> = Api::all(world.client.clone());
+    let claims = world.api(ChildKind::DatabaseClaim, "mover-dev");
+    let policies = world.api(ChildKind::NetworkPolicy, "mover-dev");
+    let bind = async |name: &str, class: &str| {
+        let claim = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": name, "namespace": "mover-dev"},
+            "spec": {"engine": "PostgreSQL", "className": class},
+        });
+        world.apply(claim).await;
+        let placed = json!({"status": {"server": class}});
+        claims.patch_status(name, &PatchParams::default(), &Patch::Merge(&placed)).await.unwrap();
+    };
+    let reach = async || -> Vec<String> {
+        let policy = policies.get_opt("allow-postgresql").await.unwrap();
+        let rules = policy.and_then(|policy| policy.data["spec"]["egress"].as_array().cloned()).unwrap_or_default();
+        let server = |rule: &Value| rule["to"][0]["podSelector"]["matchLabels"]["app"].as_str().unwrap().to_owned();
+        rules.iter().map(server).collect()
+    };
+    let reaches = async |servers: &[&str]| {
+        world.eventually(&format!("reaches {servers:?}"), async || reach().await == servers).await;
+    };
+    let message = |status: &Value| -> String {
+        let all = status["conditions"].as_array().unwrap();
+        let of_databases = all.iter().find(|condition| condition["type"] == "DatabasesReady").unwrap();
+        of_databases["message"].as_str().unwrap().to_owned()
+    };
+    let misses = async |what: &str| {
+        let wanted =
+            |s: &Value| condition(s, "DatabasesReady") == ("False", "ReferenceNotFound") && message(s).contains(what);
+        world.until("mover", &format!("told of {what}"), wanted).await
+    };
+    let well = async || world.until("mover", "well", |s| condition(s, "DatabasesReady") == ("True", "Bound")).await;
+    let ready_since = async || -> Value {
+        let status = world.until("acme", "ready", |s| condition(s, "Ready").0 == "True").await;
+        let all = status["conditions"].as_array().unwrap().clone();
+        all.into_iter().find(|condition| condition["type"] == "Ready").unwrap()["lastTransitionTime"].clone()
+    };
+
+    // A class that does not exist is told once; it comes.
+    let of_acme = ready_since().await;
+    names("pg-a").await;
+    misses("DatabaseClass pg-a does not exist").await;
+    world.eventually("an event", async || told(&world.server, "Tenant", "mover", "ReferenceNotFound").await > 0).await;
+    Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "mover").unwrap(), world.ctx.clone()).await.unwrap();
+    world.apply(database_class("pg-a")).await;
+    well().await;
+    assert_eq!(told(&world.server, "Tenant", "mover", "ReferenceNotFound").await, 1);
+    assert_eq!(ready_since().await, of_acme);
+    assert_eq!(reach().await, ["pg-a"]);
+
+    // Another class is named, and it goes: what a claim has stays open, and what was open.
+    bind("own-db", "pg-a").await;
+    world.apply(database_class("pg-b")).await;
+    names("pg-b").await;
+    reaches(&["pg-a", "pg-b"]).await;
+    well().await;
+    let uid = policies.get("allow-postgresql").await.unwrap().metadata.uid;
+    classes.delete("pg-b", &DeleteParams::default()).await.unwrap();
+    misses("DatabaseClass pg-b does not exist").await;
+    names("pg-typo").await;
+    misses("DatabaseClass pg-typo does not exist").await;
+    assert_eq!(reach().await, ["pg-a", "pg-b"]);
+
+    // Then the class that the claim is of.
+    classes.delete("pg-a", &DeleteParams::default()).await.unwrap();
+    misses("Claims there: own-db").await;
+    assert_eq!(reach().await, ["pg-a", "pg-b"]);
+    assert_eq!(policies.get("allow-postgresql").await.unwrap().metadata.uid, uid);
+    let before = world.writes();
+    for _ in 0..2 {
+        Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "mover").unwrap(), world.ctx.clone()).await.unwrap();
+    }
+    assert_eq!(world.writes(), before, "another look");
+
+    // All is known again.
+    world.apply(database_class("pg-a")).await;
+    world.apply(database_class("pg-b")).await;
+    names("pg-b").await;
+    well().await;
+    reaches(&["pg-a", "pg-b"]).await;
+    // The network follows claims alone too: one that got a server of the class that was named before, and the end of the last.
+    claims.delete("own-db", &DeleteParams::default()).await.unwrap();
+    reaches(&["pg-b"]).await;
+    bind("late-db", "pg-a").await;
+    reaches(&["pg-a", "pg-b"]).await;
+    claims.delete("late-db", &DeleteParams::default()).await.unwrap();
+    reaches(&["pg-b"]).await;
+
+    let tenants: Api<Tenant> = Api::all(world.client.clone());
+    tenants.delete("mover", &DeleteParams::default()).await.unwrap();
+    world.eventually("the Tenant goes", async || tenants.get_opt("mover").await.unwrap().is_none()).await;
+}
+
+/// The namespace of an environment that left the spec keeps its class: nothing of another class is done in it.
+async fn a_namespace_keeps_its_class(world: &World) {
+    let is = async |class: Option<&str>| {
+        let of = |name: &str, class: &str| json!({"name": name, "class": class, "release": "r1"});
+        let dev = of("dev", "NonProduction");
+        let all = class.map(|class| of("prod", class)).into_iter().chain([dev]).collect();
+        world.tenant("shift", Value::Array(all)).await;
+    };
+    let services = async || world.names(ChildKind::BettingService, "shift-prod").await.len();
+    let roles = async || world.names(ChildKind::RoleBinding, "shift-prod").await;
+    let class = async || {
+        let namespace = world.api(ChildKind::Namespace, "").get("shift-prod").await.unwrap();
+        namespace.labels()["paddock.bet/class"].clone()
+    };
+    let well = async || world.until("shift", "well", |s| condition(s, "NamespacesReady") == ("True", "Applied")).await;
+    let refused = async || {
+        let wanted = |s: &Value| condition(s, "NamespacesReady") == ("False", "ClassChanged");
+        let status = world.until("shift", "refused", wanted).await;
+        assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("False", "True"));
+        status.to_string()
+    };
+    let leave = async || {
+        is(None).await;
+        world.eventually("its services go", async || services().await == 0).await;
+    };
+    is(Some("Production")).await;
+    well().await;
+    world.eventually("services", async || services().await == 2).await;
+    let production = roles().await;
+
+    leave().await;
+    is(Some("NonProduction")).await;
+    let told = refused().await;
+    assert!(told.contains("Namespace shift-prod was made for class Production"), "{told}");
+    let before = world.writes();
+    Tenant::reconcile(world.ctx.cache.get::<Tenant>(None, "shift").unwrap(), world.ctx.clone()).await.unwrap();
+    assert_eq!(world.writes(), before, "another look");
+    assert_eq!((class().await.as_str(), services().await, roles().await), ("Production", 0, production.clone()));
+    assert_eq!(world.names(ChildKind::BettingService, "shift-dev").await.len(), 2, "the other environment goes on");
+
+    // The class is set back.
+    leave().await;
+    is(Some("Production")).await;
+    well().await;
+    world.eventually("services", async || services().await == 2).await;
+
+    // Or the namespace goes.
+    leave().await;
+    is(Some("NonProduction")).await;
+    refused().await;
+    world.end_namespace("shift-prod").await;
+    well().await;
+    assert_eq!(class().await, "NonProduction");
+    world.eventually("exec for owners", async || roles().await.contains(&"paddock-debugger".to_owned())).await;
+    assert_ne!(roles().await, production);
+
+    let tenants: Api<Tenant> = Api::all(world.client.clone());
+    tenants.delete("shift", &DeleteParams::default()).await.unwrap();
+    world.eventually("the Tenant goes", async || tenants.get_opt("shift").await.unwrap().is_none()).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn tenants_get_environments_and_give_them_back() {
     let world = World::start().await;
@@ -336,6 +594,9 @@ async fn tenants_get_environments_and_give_them_back() {
     }
 
     token_issuer_is_published_and_followed(&world).await;
+    what_is_served_outlives_faults(&world).await;
+    databases_stay_in_reach(&world).await;
+    a_namespace_keeps_its_class(&world).await;
 
     // What a service that is no more had of a claim is taken back; the claim and the parts of others stay.
     let claims = world.api(ChildKind::DatabaseClaim, "acme-prod");

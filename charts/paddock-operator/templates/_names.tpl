@@ -17,6 +17,9 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- range $key, $value := .Values.gateway.proxyLabels }}
 - --gateway-proxy-label={{ $key }}={{ $value }}
 {{- end }}
+{{- with .Values.gateway.publicHttpsPort }}
+- --public-https-port={{ . }}
+{{- end }}
 - --prometheus-namespace={{ .Values.prometheus.namespace }}
 {{- range $key, $value := .Values.prometheus.podLabels }}
 - --prometheus-label={{ $key }}={{ $value }}

@@ -13,6 +13,7 @@ mod policy;
 mod table;
 mod world;
 
+use paddock_crds::v1alpha1::{Engine, Tenant};
 use policy::{Port, allowed};
 use std::collections::BTreeSet;
 use table::{Connection, PORTS, table};
@@ -114,4 +115,71 @@ async fn a_range_of_everything_leads_out_only() {
         .flat_map(|from| outside.map(|to| (from.name.clone(), to.to_owned(), Port { protocol: "TCP", number: 443 })))
         .collect();
     assert_same(&connections(&world).difference(&narrow).cloned().collect(), &wider);
+}
+
+/// The class that acme's production takes from now on.
+fn takes(class: &str) -> impl Fn(&mut Tenant) {
+    move |tenant| {
+        let acme = tenant.metadata.name.as_deref() == Some("acme");
+        let environments = tenant.spec.environments.iter_mut().filter(|environment| acme && environment.name == "prod");
+        let named = environments.flat_map(|environment| &mut environment.database_classes);
+        for named in named.filter(|named| named.engine == Engine::PostgreSQL) {
+            named.class_name = class.into();
+        }
+    }
+}
+
+/// The table without the network target that one test asks for.
+fn table_without_target() -> BTreeSet<Connection> {
+    table().into_iter().filter(|(_, to, _)| to != "target").collect()
+}
+
+/// Claims stay where they are when the environment names another class: both are open, and nothing else.
+#[tokio::test]
+async fn another_class_opens_its_servers_beside_those_that_claims_have() {
+    let (world, findings) = World::later(KNOWN_API_SERVER, takes("pg-next"), |references| {
+        let mut next = references.classes["pg-prod"].as_ref().clone();
+        next.metadata.name = Some("pg-next".into());
+        next.spec.servers[0].name = "pg-next".into();
+        next.spec.servers[0].network = serde_json::from_value(serde_json::json!({
+            "namespace": "monitoring", "podLabels": {"app.kubernetes.io/name": "grafana"}, "ports": [5432]
+        }))
+        .unwrap();
+        references.classes.insert("pg-next".into(), next.into());
+    })
+    .await;
+    assert_eq!(findings, Vec::<String>::new());
+    let mut wanted = table_without_target();
+    let relational: Vec<Connection> = wanted.iter().filter(|(_, to, _)| to == "pg-prod").cloned().collect();
+    let next = relational.into_iter().filter(|(from, ..)| from.starts_with("acme-prod/") || from == "operator");
+    wanted.extend(next.map(|(from, _, port)| (from, "Grafana".to_owned(), port)));
+    assert_same(&connections(&world), &wanted);
+}
+
+/// A class that is misspelt, deleted or unreadable shuts nothing that is in use, and opens nothing.
+#[tokio::test]
+async fn a_class_that_is_not_there_leaves_the_network_as_it_is() {
+    let (world, findings) = World::later(KNOWN_API_SERVER, takes("pg-pord"), |_| ()).await;
+    assert!(findings.len() == 1 && findings[0].contains("DatabaseClass pg-pord does not exist"), "{findings:?}");
+    assert_same(&connections(&world), &table_without_target());
+
+    let (world, findings) = World::later(
+        KNOWN_API_SERVER,
+        |_| (),
+        |references| {
+            references.classes.remove("pg-prod");
+            references.classes.remove("kafka-prod");
+            references.unreadable.insert("DatabaseClass kafka-prod".into());
+        },
+    )
+    .await;
+    let of_pg = findings.iter().filter(|finding| finding.contains("DatabaseClass pg-prod does not exist")).count();
+    let of_kafka =
+        findings.iter().filter(|finding| finding.contains("DatabaseClass kafka-prod cannot be read")).count();
+    // Named by acme and zenith, and by platform; and of claims the same.
+    assert_eq!((of_pg, of_kafka), (4, 6), "{findings:?}");
+    // The operator's own way goes with the class.
+    let mut wanted = table_without_target();
+    wanted.retain(|(from, to, _)| from != "operator" || !["pg-prod", "kafka-prod"].contains(&to.as_str()));
+    assert_same(&connections(&world), &wanted);
 }

@@ -8,17 +8,20 @@ use kube::ResourceExt as _;
 use paddock_cluster::Progress;
 use paddock_cluster::tools::{self, Set};
 use paddock_cluster::{DATABASES_NAMESPACE, DATABASES_NAMESPACE_MANIFEST, KAFKA_SERVERS, POSTGRESQL_SERVERS};
-use paddock_crds::v1alpha1::{BettingService, DatabaseClass, Release, Tenant};
+use paddock_crds::v1alpha1::{
+    BettingService, DatabaseClaim, DatabaseClass, Environment, EnvironmentClass, Release, Tenant,
+};
 use paddock_operator::cli::Cli;
 use paddock_operator::controllers::betting_service::build::{migration, revision::Record};
 use paddock_operator::controllers::betting_service::validate::{EnvironmentFacts, validate as validate_service};
 use paddock_operator::controllers::database_class;
 use paddock_operator::controllers::tenant::build::{Surroundings, namespace, network};
-use paddock_operator::controllers::tenant::dereference::References;
+use paddock_operator::controllers::tenant::dereference::{Claims, References};
 use paddock_operator::controllers::tenant::validate::validate as validate_tenant;
 use paddock_operator::rollout::revision::{hash, identity};
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use std::process::Command;
@@ -79,7 +82,20 @@ pub struct World {
 impl World {
     /// The examples on a cluster whose chart is installed with `values`, after `change` of the Tenants.
     pub async fn new(values: &str, change: impl Fn(&mut Tenant)) -> Self {
+        let (world, findings) = Self::later(values, change, |_| ()).await;
+        assert!(findings.is_empty(), "{findings:?}");
+        world
+    }
+
+    /// The same when the Tenants ran as the examples say, with their claims bound, and were changed after that, and what they refer to was
+    /// changed by `lose`. Says too what the operator finds wrong then.
+    pub async fn later(
+        values: &str,
+        change: impl Fn(&mut Tenant),
+        lose: impl Fn(&mut References),
+    ) -> (Self, Vec<String>) {
         let mut world = Self::default();
+        let mut findings = Vec::new();
         let chart = chart(values).await;
         let deployment = chart.iter().find(|object| object["kind"] == "Deployment").expect("the operator's Deployment");
         // The operator is configured as its chart says.
@@ -91,9 +107,7 @@ impl World {
         world.policies_of(&chart);
 
         let classes: Vec<DatabaseClass> = example("00-classes.yaml");
-        let mut policies: Vec<Value> =
-            classes.iter().map(|class| database_class::network::policy(class, &settings)).collect();
-        let references = References {
+        let mut references = References {
             classes: classes.into_iter().map(|class| (class.name_any(), Arc::new(class))).collect(),
             releases: example::<Release>("10-releases.yaml")
                 .into_iter()
@@ -101,17 +115,30 @@ impl World {
                 .collect(),
             ..References::default()
         };
-        for file in ["20-platform.yaml", "21-acme.yaml", "22-zenith.yaml"] {
-            let mut tenant = example::<Tenant>(file).remove(0);
-            change(&mut tenant);
-            for checked in validate_tenant(&tenant, &references, &around) {
-                assert!(checked.findings.is_empty(), "{file}: {:?}", checked.findings);
-                let built = network::policies(&checked.identity, checked.spec, &checked.classes, &around);
+        let files = ["20-platform.yaml", "21-acme.yaml", "22-zenith.yaml"];
+        let mut tenants = files.map(|file| example::<Tenant>(file).remove(0));
+        let mut live = BTreeMap::new();
+        for checked in tenants.iter().flat_map(|tenant| validate_tenant(tenant, &references, &around)) {
+            let built = network::policies(&checked.identity, checked.spec, &checked.databases, |_| None, &around);
+            let key = |name: String| (checked.identity.namespace(), name);
+            live.extend(built.into_iter().map(|policy| (key(policy.name_any()), Arc::new(policy))));
+        }
+        lose(&mut references);
+        let classes = references.classes.values();
+        let mut policies: Vec<Value> = classes.map(|class| database_class::network::policy(class, &settings)).collect();
+        for tenant in &mut tenants {
+            change(tenant);
+            // Names of environments are no names of one Tenant only: each has its own claims.
+            references.claims = claims(tenant);
+            for checked in validate_tenant(tenant, &references, &around) {
+                findings.extend(checked.findings.iter().map(|finding| finding.message.clone()));
+                let live = |name: &str| live.get(&(checked.identity.namespace(), name.to_owned())).cloned();
+                let built = network::policies(&checked.identity, checked.spec, &checked.databases, live, &around);
                 policies.extend(built.iter().map(|policy| serde_json::to_value(policy).unwrap()));
                 let labels = namespace::namespace(&checked.identity).metadata.labels.unwrap();
                 let mut services = checked.services.expect("the Release runs");
                 services.push(own_service(&checked.identity.namespace()));
-                let facts = EnvironmentFacts::of(&tenant, &checked.identity.environment);
+                let facts = EnvironmentFacts::of(tenant, &checked.identity.environment);
                 for service in services {
                     world.service(service, facts.clone(), &labels);
                 }
@@ -132,7 +159,7 @@ impl World {
         ] {
             world.actors.push(Actor { name: name.into(), who: Who::Address(address.parse().unwrap()), ours: false });
         }
-        world
+        (world, findings)
     }
 
     /// Pods of the newest revision of a service, and of its migration Job.
@@ -236,6 +263,25 @@ impl World {
             self.policies.push(policy);
         }
     }
+}
+
+/// Claims of the environments of an example, bound where it says: each class has one server, called like it.
+fn claims(tenant: &Tenant) -> BTreeMap<String, Claims> {
+    let claim = |class: &str, engine: &str| -> Arc<DatabaseClaim> {
+        let object = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim", "metadata": {"name": engine.to_lowercase()},
+            "spec": {"engine": engine, "className": class}, "status": {"server": class},
+        });
+        Arc::new(serde_json::from_value(object).unwrap())
+    };
+    let brand = tenant.name_any() != "platform";
+    let of = |environment: &Environment| {
+        let suffix = if environment.class == EnvironmentClass::Production { "prod" } else { "nonprod" };
+        let relational = brand.then(|| claim(&format!("pg-{suffix}"), "PostgreSQL"));
+        let placed = relational.into_iter().chain([claim(&format!("kafka-{suffix}"), "Kafka")]).collect();
+        (environment.name.clone(), Claims { placed, unreadable: false })
+    };
+    tenant.spec.environments.iter().map(of).collect()
 }
 
 /// A component that a brand's owners run themselves, with every port that it may have of those that policies know by name.

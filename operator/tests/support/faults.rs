@@ -36,6 +36,8 @@ struct Plan {
     faults: BTreeMap<u64, Fault>,
     /// What happens to every write whose number leaves this rest when divided by this number.
     recurring: Option<(u64, u64, Fault)>,
+    /// What every read below a path is refused with.
+    unread: Option<(String, u16)>,
     /// After this many writes nothing goes through any more: the process is dead.
     dies_after: Option<u64>,
     /// Selector that every list and watch gets beside its own.
@@ -64,6 +66,11 @@ impl Faults {
     pub fn recurring(self, every: u64, rest: u64, fault: Fault) -> Self {
         self.plan.lock().unwrap().recurring = Some((every, rest, fault));
         self
+    }
+
+    /// Every read below this path is refused with this code, until `None`.
+    pub fn refuse_reads(&self, refused: Option<(&str, u16)>) {
+        self.plan.lock().unwrap().unread = refused.map(|(below, code)| (below.to_owned(), code));
     }
 
     /// No request goes through after this many writes.
@@ -113,10 +120,11 @@ impl Faults {
     }
 
     fn decide(&self, request: &Request<Body>) -> Option<Fault> {
-        if *request.method() == Method::GET {
-            return None;
-        }
         let mut plan = self.plan.lock().unwrap();
+        if *request.method() == Method::GET {
+            let refused = plan.unread.as_ref().filter(|(below, _)| request.uri().path().starts_with(below));
+            return refused.map(|(_, code)| Fault::Refused(*code));
+        }
         if plan.dies_after.is_some_and(|last| plan.writes >= last) {
             self.dead.cancel();
             return Some(Fault::NeverSent);

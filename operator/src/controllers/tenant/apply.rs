@@ -2,6 +2,7 @@
 
 mod hosts;
 
+use super::build::namespace::Whose;
 use super::build::tokens::token_issuer;
 use super::build::{Identity, Surroundings, access, limits, namespace, network};
 use super::domain_claim;
@@ -117,7 +118,7 @@ async fn prune_removed(ctx: &Ctx, tenant: &str, environments: &[Environment]) ->
 }
 
 async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], checked: Checked<'a>) -> Applied<'a> {
-    let Checked { identity, spec, classes, services, findings } = checked;
+    let Checked { identity, spec, databases, services, findings } = checked;
     let mut pass = Applied {
         spec,
         services: live_services(ctx, &identity),
@@ -130,7 +131,9 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
     if !own_namespace(ctx, &mut pass).await {
         return pass;
     }
-    let mut isolation = network::policies(&pass.identity, spec, &classes, around);
+    let namespace = pass.identity.namespace();
+    let live = |name: &str| ctx.cache.child(ChildKind::NetworkPolicy, Some(&namespace), name);
+    let mut isolation = network::policies(&pass.identity, spec, &databases, live, around);
     isolation.push(limits::quota(&pass.identity, spec));
     isolation.push(limits::limit_range(&pass.identity, spec));
     isolation.extend(access::role_bindings(&pass.identity, spec, owners, around));
@@ -151,11 +154,18 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
 async fn own_namespace(ctx: &Ctx, pass: &mut Applied<'_>) -> bool {
     let name = pass.identity.namespace();
     let live = ctx.cache.child(ChildKind::Namespace, None, &name);
-    let foreign = live.is_some_and(|live| !namespace::is_ours(&pass.identity, &live));
-    let result = if foreign {
-        Err(Fault::new(Category::NotOurs, String::new()))
-    } else {
-        apply(ctx, CONCERN, &namespace::namespace(&pass.identity)).await
+    let result = match live.map(|live| namespace::whose(&pass.identity, &live)) {
+        Some(Whose::OfClass(found)) => {
+            let message = format!(
+                "Namespace {name} was made for class {found} and keeps its claims and Secrets, and the environment is {} now: give it \
+                 class {found} again, choose another name for it, or take the data away and delete the namespace with its claims",
+                pass.identity.class
+            );
+            pass.stalled(Concern::Namespaces, "ClassChanged", message);
+            return false;
+        }
+        Some(Whose::Others) => Err(Fault::new(Category::NotOurs, String::new())),
+        Some(Whose::Ours) | None => apply(ctx, CONCERN, &namespace::namespace(&pass.identity)).await,
     };
     match result {
         Ok(_) => true,

@@ -1,18 +1,31 @@
 //! What a Tenant refers to, as the cache has it.
 
+use crate::controllers::database_claim::validate::placed;
 use crate::kube::cache::Cache;
 use kube::ResourceExt as _;
-use paddock_crds::v1alpha1::{DatabaseClass, Environment, Release, Tenant};
+use paddock_crds::names;
+use paddock_crds::v1alpha1::{DatabaseClaim, DatabaseClass, Environment, Release, Tenant};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Objects that a Tenant names; what does not exist is absent.
+/// Claims of an environment.
+#[derive(Debug, Default)]
+pub struct Claims {
+    /// Those that have a server: they keep it, whatever class the Tenant names later.
+    pub placed: Vec<Arc<DatabaseClaim>>,
+    /// Whether there are some that cannot be decoded.
+    pub unreadable: bool,
+}
+
+/// Objects that a Tenant or a claim of its environments names; what does not exist is absent.
 #[derive(Debug, Default)]
 pub struct References {
     /// Releases by name.
     pub releases: BTreeMap<String, Arc<Release>>,
     /// Database classes by name.
     pub classes: BTreeMap<String, Arc<DatabaseClass>>,
+    /// Claims by environment.
+    pub claims: BTreeMap<String, Claims>,
     /// Releases and classes that exist and cannot be decoded.
     pub unreadable: BTreeSet<String>,
 }
@@ -28,25 +41,35 @@ impl References {
     }
 }
 
-/// Reads what the Tenant names. No request is made (rule O1).
+/// Reads what the Tenant names, and where its claims are. No request is made (rule O1).
 pub fn dereference(tenant: &Tenant, cache: &Cache) -> References {
     let environments = &tenant.spec.environments;
-    let releases = environments.iter().filter_map(|e| cache.get::<Release>(None, &e.release));
-    let classes = environments
-        .iter()
-        .flat_map(|e| &e.database_classes)
-        .filter_map(|wanted| cache.get::<DatabaseClass>(None, &wanted.class_name));
+    let claims: BTreeMap<String, Claims> =
+        environments.iter().map(|environment| (environment.name.clone(), claims(tenant, environment, cache))).collect();
+    let named = environments.iter().flat_map(|e| &e.database_classes).map(|named| named.class_name.as_str());
+    let held = claims.values().flat_map(|claims| &claims.placed).map(|claim| claim.spec.class_name.as_str());
+    let classes: BTreeSet<&str> = named.chain(held).collect();
+    let releases: BTreeSet<&str> = environments.iter().map(|e| e.release.as_str()).collect();
+    let no_class = classes.iter().filter(|name| cache.is_unreadable::<DatabaseClass>(None, name));
+    let no_release = releases.iter().filter(|name| cache.is_unreadable::<Release>(None, name));
+    let unreadable = no_class.map(|name| format!("DatabaseClass {name}"));
     References {
-        releases: releases.map(|r| (r.name_any(), r)).collect(),
-        classes: classes.map(|c| (c.name_any(), c)).collect(),
-        unreadable: environments.iter().flat_map(|e| unreadable(e, cache)).collect(),
+        unreadable: unreadable.chain(no_release.map(|name| format!("Release {name}"))).collect(),
+        releases: releases.iter().filter_map(|name| cache.get(None, name)).map(by_name).collect(),
+        classes: classes.iter().filter_map(|name| cache.get(None, name)).map(by_name).collect(),
+        claims,
     }
 }
 
-/// What of an environment's references cannot be decoded, by kind and name.
-fn unreadable(environment: &Environment, cache: &Cache) -> Vec<String> {
-    let classes = environment.database_classes.iter().map(|wanted| wanted.class_name.as_str());
-    let classes = classes.filter(|name| cache.is_unreadable::<DatabaseClass>(None, name));
-    let release = Some(environment.release.as_str()).filter(|name| cache.is_unreadable::<Release>(None, name));
-    classes.map(|name| format!("DatabaseClass {name}")).chain(release.map(|name| format!("Release {name}"))).collect()
+fn claims(tenant: &Tenant, environment: &Environment, cache: &Cache) -> Claims {
+    let namespace = names::namespace(&tenant.name_any(), &environment.name);
+    let all = cache.list_in::<DatabaseClaim>(&namespace);
+    Claims {
+        placed: all.into_iter().filter(|claim| placed(claim)).collect(),
+        unreadable: cache.has_unreadable_in::<DatabaseClaim>(&namespace),
+    }
+}
+
+fn by_name<K: kube::Resource>(object: Arc<K>) -> (String, Arc<K>) {
+    (object.name_any(), object)
 }

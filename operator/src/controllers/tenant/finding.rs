@@ -42,15 +42,35 @@ impl Concern {
     }
 }
 
-/// What ends a finding. The order is that of importance.
+/// What ends a finding, and what it takes away until then. The order is that of importance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Weight {
     /// A person has to change something.
     Stalled,
+    /// A person has to change something, and it takes nothing away meanwhile: what was served before still is.
+    Due,
     /// It ends by itself.
     Waiting,
     /// It ends by itself, and takes nothing away meanwhile: what was served before still is.
     Settling,
+}
+
+impl Weight {
+    /// Whether only a person ends it.
+    pub fn needs_a_person(self) -> bool {
+        matches!(self, Self::Stalled | Self::Due)
+    }
+
+    /// Whether something that should be served is not.
+    pub fn takes_away(self) -> bool {
+        matches!(self, Self::Stalled | Self::Waiting)
+    }
+
+    /// The same of something that turned out to be served all the same.
+    #[must_use]
+    pub fn harmless(self) -> Self {
+        if self.needs_a_person() { Self::Due } else { Self::Settling }
+    }
 }
 
 /// One thing that keeps one environment from being as wanted.
@@ -80,6 +100,11 @@ impl Finding {
     /// Something that ends by itself while what was served before still is.
     pub fn settling(concern: Concern, environment: &str, reason: &'static str, message: impl Display) -> Self {
         Self { weight: Weight::Settling, ..Self::waiting(concern, environment, reason, message) }
+    }
+
+    /// The operator itself lacks a right that nobody is about to give it.
+    pub fn is_forbidden(&self) -> bool {
+        self.weight.needs_a_person() && self.reason == Category::Forbidden.as_str()
     }
 
     /// A fault that concerns this environment alone.

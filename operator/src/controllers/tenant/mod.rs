@@ -15,9 +15,11 @@ pub mod validate;
 
 use crate::controllers::{Ctx, Kind, Outcome, report_fault};
 use crate::fault::{Category, Fault};
+use crate::kube::cache::is_ours;
 use crate::kube::{finalizer, write_status};
 use ::kube::api::DynamicObject;
-use paddock_crds::v1alpha1::Tenant;
+use paddock_crds::v1alpha1::{BettingService, Tenant};
+use std::error::Error as StdError;
 use std::sync::Arc;
 
 impl Kind for Tenant {
@@ -33,6 +35,9 @@ impl Kind for Tenant {
         let references = dereference::dereference(&tenant, &ctx.cache);
         let checked = validate::validate(&tenant, &references, &around);
         let mut applied = apply::apply_all(&ctx, &around, &tenant, checked).await?;
+        if applied.iter().flat_map(|environment| &environment.findings).any(finding::Finding::is_forbidden) {
+            ctx.readiness.doubt_rights();
+        }
         let status = status::status(&tenant, &applied);
         let json = serde_json::to_value(&status).map_err(|error| {
             Fault::new(Category::Panic, "a Tenant's status has no JSON form: report this defect").with_source(error)
@@ -41,7 +46,10 @@ impl Kind for Tenant {
         if let Some(news) = status::news(tenant.status.as_ref(), &status) {
             ctx.events.warning(tenant.as_ref(), &news.reason, "Reconcile", news.message).await;
         }
-        let retry = applied.iter_mut().find_map(|environment| environment.retry.take());
+        let retry = applied.iter_mut().find_map(|environment| {
+            let fault = environment.retry.take()?;
+            Some(OfEnvironment::mark(environment.identity.environment.clone(), fault))
+        });
         let again = applied.iter().filter_map(|environment| environment.again).min();
         match (retry, again) {
             (Some(fault), _) => Err(fault),
@@ -50,10 +58,38 @@ impl Kind for Tenant {
         }
     }
 
-    /// A fault that passes by itself stands in the conditions of its environment already; only the others speak for the whole Tenant.
+    /// A fault of an environment stands in the conditions already. Any other speaks for the whole Tenant; what serves goes on serving, so
+    /// that `Ready` stays true as long as all that it was said of serves.
     async fn report(object: &Self, ctx: &Ctx, fault: &Fault) -> Result<(), Fault> {
-        let passing = matches!(fault.category, Category::Throttled | Category::ServerError | Category::Unreachable);
-        if passing { Ok(()) } else { report_fault(object, ctx, fault).await }
+        if OfEnvironment::marks(fault) {
+            return Ok(());
+        }
+        // As it is now: the reconcile may have written it before it failed.
+        let name = object.metadata.name.as_deref().unwrap_or_default();
+        let Some(object) = ctx.cache.get::<Self>(None, name) else { return Ok(()) };
+        let services = |namespace: &str| {
+            let all = ctx.cache.list_in::<BettingService>(namespace);
+            all.into_iter().filter(|service| is_ours(&service.metadata)).collect()
+        };
+        report_fault(object.as_ref(), ctx, fault, status::serves_still(&object, services)).await
+    }
+}
+
+/// Marks a fault of an environment: the pass over it was made to its end, and the Tenant's conditions tell what came of it.
+#[derive(Debug, thiserror::Error)]
+#[error("in environment {environment}")]
+struct OfEnvironment {
+    environment: String,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+impl OfEnvironment {
+    fn mark(environment: String, fault: Fault) -> Fault {
+        Fault::new(fault.category, fault.message).with_source(Self { environment, source: fault.source })
+    }
+
+    fn marks(fault: &Fault) -> bool {
+        fault.source.as_ref().is_some_and(|source| source.is::<Self>())
     }
 }
 

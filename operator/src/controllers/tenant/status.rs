@@ -1,12 +1,13 @@
 //! What a Tenant's status says: pure, from what the pass over its environments came to.
 
 use super::apply::Applied;
-use super::finding::{Concern, Finding, Weight};
+use super::finding::{Concern, Finding};
 use crate::kube::Conditions;
 use crate::kube::conditions::Value;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use paddock_crds::v1alpha1::{BettingService, EnvironmentStatus, Tenant, TenantStatus};
+use std::sync::Arc;
 use strum::IntoEnumIterator as _;
 
 /// The status after a pass.
@@ -116,12 +117,28 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
 fn is_served(applied: &Applied<'_>) -> bool {
     let services = &applied.services;
     let all_there = applied.wanted.map_or(!services.is_empty(), |wanted| services.len() >= wanted);
-    all_there && services.iter().all(|service| serves(service) || rests(service))
+    all_there && services.iter().all(serves_or_rests)
+}
+
+/// Whether the services that the status told of are all there and serve: for a pass that ended before it came to a status. `services` gives
+/// those of a namespace.
+pub fn serves_still(tenant: &Tenant, services: impl Fn(&str) -> Vec<Arc<BettingService>>) -> bool {
+    let told = tenant.status.iter().flat_map(|status| &status.environments);
+    let wanted = |name: &str| tenant.spec.environments.iter().any(|e| e.name == name);
+    told.filter(|environment| wanted(&environment.name)).all(|environment| {
+        let live = services(&environment.namespace);
+        count(live.len()) >= environment.services_total && live.iter().all(|service| serves_or_rests(service))
+    })
 }
 
 /// Whether a service runs what its spec says, and nothing else.
 pub fn runs_as_specified(service: &BettingService) -> bool {
-    is_current(service) && (serves(service) || rests(service)) && is_settled(service)
+    is_current(service) && serves_or_rests(service) && is_settled(service)
+}
+
+/// Whether nothing is missing of a service, be it of an earlier spec.
+fn serves_or_rests(service: &BettingService) -> bool {
+    serves(service) || rests(service)
 }
 
 /// Whether the status was computed from the present spec.
@@ -172,13 +189,12 @@ fn conclude(mut conditions: Conditions, findings: &[(bool, Finding)], suspended:
         worst.extend(mine);
     }
     worst.sort_by_key(|f| f.weight);
-    let stalled: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight == Weight::Stalled).collect();
-    let waiting: Vec<&Finding> = worst.iter().copied().filter(|f| f.weight != Weight::Stalled).collect();
+    let (stalled, waiting): (Vec<&Finding>, Vec<&Finding>) = worst.iter().partition(|f| f.weight.needs_a_person());
     // What takes nothing away from what is served has its concern's condition, and Reconciling or Stalled: a rollout in flight, one
     // that failed, a Release that does not exist.
     let mut unserved: Vec<&Finding> = findings
         .iter()
-        .filter(|(served, f)| f.weight != Weight::Settling && (!served || f.concern == Concern::Domains))
+        .filter(|(served, f)| f.weight.takes_away() && (!served || f.concern == Concern::Domains))
         .map(|(_, f)| f)
         .collect();
     unserved.sort_by_key(|f| (f.weight, f.concern));
@@ -219,6 +235,7 @@ pub fn news(before: Option<&TenantStatus>, after: &TenantStatus) -> Option<Condi
 mod tests {
     use super::super::build::Identity;
     use super::super::build::fixtures::{DIGEST, from, tenant};
+    use super::super::finding::Weight;
     use super::*;
     use paddock_crds::v1alpha1::Environment;
     use serde_json::json;
@@ -351,6 +368,43 @@ mod tests {
         assert_eq!(get(&changed, "DomainsReady"), Some(("False", "ListenersPending")));
         let pending = with(Finding::waiting(Concern::Domains, "prod", "ListenersPending", "no address"));
         assert_eq!(get(&pending, "Ready"), Some(("False", "ListenersPending")));
+    }
+
+    #[test]
+    fn what_keeps_no_domain_from_being_served_is_told_and_takes_nothing_away() {
+        let tenant = prod();
+        let with = |weight: fn(Weight) -> Weight| {
+            let services = vec![service("rates", "True", true, 2)];
+            let mut missing = Finding::stalled(Concern::Domains, "prod", "TlsSecretMissing", "no authority");
+            missing.weight = weight(missing.weight);
+            let status = status(&tenant, &[applied(&tenant.spec.environments[0], services, vec![missing])]);
+            assert_eq!(get(&status, "DomainsReady"), Some(("False", "TlsSecretMissing")));
+            assert_eq!(
+                (get(&status, "Stalled"), get(&status, "Reconciling")),
+                (Some(("True", "TlsSecretMissing")), None)
+            );
+            get(&status, "Ready").map(|(value, reason)| (value.to_owned(), reason.to_owned()))
+        };
+        assert_eq!(with(Weight::harmless), Some(("True".into(), "Ready".into())));
+        assert_eq!(with(|weight| weight), Some(("False".into(), "TlsSecretMissing".into())));
+    }
+
+    #[test]
+    fn what_was_told_serves_still_or_not() {
+        let mut tenant = prod();
+        let services = || vec![service("rates", "True", true, 2), service("account", "True", true, 2)];
+        tenant.status = Some(status(&tenant, &[applied(&tenant.spec.environments[0], services(), Vec::new())]));
+        let still = |tenant: &Tenant, live: &[BettingService]| {
+            serves_still(tenant, |namespace| {
+                assert_eq!(namespace, "acme-prod");
+                live.iter().cloned().map(Arc::new).collect()
+            })
+        };
+        assert!(still(&tenant, &services()));
+        assert!(!still(&tenant, &[service("rates", "True", true, 2), service("account", "False", true, 2)]));
+        assert!(!still(&tenant, &[service("rates", "True", true, 2)]), "one has gone");
+        tenant.spec.environments.clear();
+        assert!(still(&tenant, &[]), "what left the spec need not serve");
     }
 
     #[test]

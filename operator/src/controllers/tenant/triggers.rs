@@ -1,14 +1,16 @@
-//! What wakes a Tenant besides itself: what it names, what it made, a domain that becomes free, and new keys of the token issuer.
+//! What wakes a Tenant besides itself: what it names, what it made, claims on other servers than it names, a domain that becomes free, and
+//! new keys of the token issuer.
 
 use super::{domain_claim::host_of, status::runs_as_specified};
+use crate::controllers::database_claim::validate::placed;
 use crate::controllers::{Ctx, run};
 use crate::kube::{Cache, ChildKind, trigger};
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
 use kube::runtime::reflector::ObjectRef;
-use paddock_crds::labels;
-use paddock_crds::v1alpha1::{BettingService, DatabaseClass, Release, Tenant};
-use std::{sync::Arc, time::Duration};
+use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, DatabaseClass, Environment, Release, Tenant};
+use paddock_crds::{labels, names};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// How often at most the progress of services is told in the status of their Tenants.
@@ -19,11 +21,12 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
     let cache = &ctx.cache;
     let operator_namespace = ctx.settings.operator_namespace.clone();
     let authority = (operator_namespace.clone(), ctx.settings.domain_ca_secret.clone());
-    let [releases, classes, services, domains, authorities, everyone] = std::array::from_fn(|_| cache.clone());
+    let [releases, classes, claims, services, domains, authorities, everyone] = std::array::from_fn(|_| cache.clone());
     let triggers = futures::stream::select_all([
         Box::pin(cache.subscribe::<Tenant>()) as futures::stream::BoxStream<'static, _>,
         Box::pin(cache.on::<Release, Tenant>(move |release| of_release(&releases, &release.name_any()))),
         Box::pin(cache.on::<DatabaseClass, Tenant>(move |class| of_class(&classes, &class.name_any()))),
+        Box::pin(cache.on::<DatabaseClaim, Tenant>(move |claim| of_claim(&claims, claim))),
         Box::pin(trigger::waves(cache.on::<BettingService, Tenant>(of_service), PROGRESS)),
         Box::pin(cache.on::<BettingService, Tenant>(move |service| of_last_service(&services, service))),
         Box::pin(cache.on_child::<Tenant>(ChildKind::ConfigMap, move |object| {
@@ -55,11 +58,33 @@ fn of_release(cache: &Cache, release: &str) -> Vec<ObjectRef<Tenant>> {
     matching(cache, |tenant| tenant.spec.environments.iter().any(|e| e.release == release))
 }
 
-/// Tenants with an environment that names the class.
+/// Tenants with an environment that names the class, or has a claim on one of its servers.
 fn of_class(cache: &Cache, class: &str) -> Vec<ObjectRef<Tenant>> {
+    let claims = cache.list::<DatabaseClaim>();
+    let claims = claims.iter().filter(|claim| placed(claim) && claim.spec.class_name == class);
+    let namespaces: BTreeSet<String> = claims.filter_map(|claim| claim.namespace()).collect();
     matching(cache, |tenant| {
-        tenant.spec.environments.iter().flat_map(|e| &e.database_classes).any(|named| named.class_name == class)
+        let holds = |environment: &Environment| {
+            namespaces.contains(&names::namespace(&tenant.name_any(), &environment.name))
+                || environment.database_classes.iter().any(|named| named.class_name == class)
+        };
+        tenant.spec.environments.iter().any(holds)
     })
+}
+
+/// The Tenant whose network has to follow a claim: one on a server that is not among those of a class which its environment names. The
+/// way to the others is open already.
+fn of_claim(cache: &Cache, claim: &DatabaseClaim) -> Vec<ObjectRef<Tenant>> {
+    let namespace = claim.namespace().unwrap_or_default();
+    let server = claim.status.as_ref().and_then(|status| status.server.as_deref());
+    let (Some(server), Some((tenant, name))) = (server, names::split_namespace(&namespace)) else { return Vec::new() };
+    let Some(tenant) = cache.get::<Tenant>(None, tenant) else { return Vec::new() };
+    let class = claim.spec.class_name.as_str();
+    let environment = tenant.spec.environments.iter().find(|environment| environment.name == name);
+    let named = |environment: &&Environment| environment.database_classes.iter().any(|named| named.class_name == class);
+    let open = environment.filter(named).and_then(|_| cache.get::<DatabaseClass>(None, class));
+    let follows = open.is_none_or(|class| !class.spec.servers.iter().any(|found| found.name == server));
+    if environment.is_some() && follows { vec![ObjectRef::from_obj(tenant.as_ref())] } else { Vec::new() }
 }
 
 /// Tenants that want the host: one of them may have it when its claim goes.
@@ -91,7 +116,7 @@ fn of_last_service(cache: &Cache, service: &BettingService) -> Vec<ObjectRef<Ten
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::fixtures::{DIGEST, from, tenant};
+    use super::super::build::fixtures::{DIGEST, class, from, tenant};
     use super::*;
     use serde_json::json;
 
@@ -110,6 +135,39 @@ mod tests {
         assert_eq!(of_host(&cache, "a.example"), acme);
         assert_eq!(of_host(&cache, "b.example"), []);
         assert_eq!(signed_for(&cache), acme);
+    }
+
+    #[test]
+    fn a_claim_on_a_server_that_is_not_named_wakes_its_tenant() {
+        let cache = Cache::new();
+        cache.observe(tenant(json!([{
+            "name": "prod", "class": "Production", "release": "r1",
+            "databaseClasses": [{"engine": "PostgreSQL", "className": "pg"}],
+        }])));
+        cache.observe(class("pg", "PostgreSQL", "Production"));
+        let claim = |namespace: &str, class: &str, server: Option<&str>| {
+            from::<DatabaseClaim>(json!({
+                "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim",
+                "metadata": {"name": "db", "namespace": namespace},
+                "spec": {"engine": "PostgreSQL", "className": class}, "status": {"server": server},
+            }))
+        };
+        let acme = [ObjectRef::<Tenant>::new("acme")];
+        for (why, claim, woken) in [
+            ("of another class", claim("acme-prod", "old", Some("old")), &acme[..]),
+            ("of a server that left its class", claim("acme-prod", "pg", Some("old")), &acme[..]),
+            ("as named", claim("acme-prod", "pg", Some("pg")), &[]),
+            ("without a server", claim("acme-prod", "old", None), &[]),
+            ("of no environment", claim("acme-dev", "old", Some("old")), &[]),
+            ("of no Tenant", claim("zenith-prod", "old", Some("old")), &[]),
+        ] {
+            assert_eq!(of_claim(&cache, &claim), woken, "{why}");
+        }
+        assert_eq!(of_class(&cache, "old"), []);
+        cache.observe(claim("acme-prod", "old", None));
+        assert_eq!(of_class(&cache, "old"), []);
+        cache.observe(claim("acme-prod", "old", Some("old")));
+        assert_eq!(of_class(&cache, "old"), acme);
     }
 
     #[test]

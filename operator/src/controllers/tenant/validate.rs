@@ -1,15 +1,18 @@
 //! Checks across objects that admission cannot make: pure, from what was read to what may be built.
 
 use super::build::cidr::{Cidr, METADATA};
+use super::build::network::Reach;
 use super::build::services::{betting_service, has_digest, wanted};
 use super::build::{Identity, Surroundings};
 use super::dereference::References;
 use super::finding::{Concern, Finding};
 use crate::controllers::release::validate::problems;
+use kube::ResourceExt as _;
 use paddock_crds::v1alpha1::{
-    BettingService, DatabaseClass, Environment, EnvironmentClass, Release, ReleaseComponent, Tenant,
+    BettingService, DatabaseClaim, DatabaseClass, Engine, Environment, EnvironmentClass, Release, ReleaseComponent,
+    Tenant,
 };
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// Most configuration entries of a component, as the schema of `BettingService` has it.
@@ -22,8 +25,8 @@ pub struct Checked<'a> {
     pub identity: Identity,
     /// As the Tenant wants it.
     pub spec: &'a Environment,
-    /// Database classes that it names and may use.
-    pub classes: Vec<Arc<DatabaseClass>>,
+    /// What it may reach of each engine.
+    pub databases: BTreeMap<Engine, Reach>,
     /// What should run; `None` when that is unknown or refused: then what runs is left alone.
     pub services: Option<Vec<BettingService>>,
     /// What is wrong with it.
@@ -46,7 +49,8 @@ fn check<'a>(
     let identity = Identity { tenant: name.into(), environment: environment.name.clone(), class: environment.class };
     let mut findings = owners(tenant, environment);
     findings.extend(targets(environment, around));
-    let classes = database_classes(environment, references, &mut findings);
+    let mut databases = named_classes(environment, references, &mut findings);
+    held_classes(environment, references, &mut databases, &mut findings);
     let services = match release(environment, references, &around.registries) {
         Ok((release, components)) => {
             findings.extend(needs(environment, &components));
@@ -58,7 +62,7 @@ fn check<'a>(
             None
         }
     };
-    Checked { identity, spec: environment, classes, services, findings }
+    Checked { identity, spec: environment, databases, services, findings }
 }
 
 /// Owners that name an environment which does not exist; told in the first environment only, so that it stands once.
@@ -107,20 +111,26 @@ fn targets(environment: &Environment, around: &Surroundings) -> Vec<Finding> {
         .collect()
 }
 
-fn database_classes(
+/// The classes that the environment names. What one opened that does not exist or cannot be read, only the live policy knows.
+fn named_classes(
     environment: &Environment,
     references: &References,
     findings: &mut Vec<Finding>,
-) -> Vec<Arc<DatabaseClass>> {
-    let mut usable = Vec::new();
+) -> BTreeMap<Engine, Reach> {
+    let mut databases: BTreeMap<Engine, Reach> = BTreeMap::new();
     for wanted in &environment.database_classes {
         let (name, engine) = (&wanted.class_name, wanted.engine);
+        let reach = databases.entry(engine).or_default();
         let refuse = |reason, message: String| Finding::stalled(Concern::Databases, &environment.name, reason, message);
         match references.classes.get(name) {
-            None => findings.push(refuse(
-                "ReferenceNotFound",
-                references.absent(&format!("DatabaseClass {name}"), "create it, or name another in databaseClasses"),
-            )),
+            None => {
+                reach.uncertain = true;
+                findings.push(refuse(
+                    "ReferenceNotFound",
+                    references
+                        .absent(&format!("DatabaseClass {name}"), "create it, or name another in databaseClasses"),
+                ));
+            }
             Some(class) if class.spec.engine != engine => findings.push(refuse(
                 "EngineMismatch",
                 format!(
@@ -135,10 +145,63 @@ fn database_classes(
                     class.spec.environment_class, environment.class, environment.class
                 ),
             )),
-            Some(class) => usable.push(class.clone()),
+            Some(class) => reach.classes.push(class.clone()),
         }
     }
-    usable
+    databases
+}
+
+/// The servers that claims of the environment have, whatever it names now: a claim's class is immutable and its data stays where it is.
+fn held_classes(
+    environment: &Environment,
+    references: &References,
+    databases: &mut BTreeMap<Engine, Reach>,
+    findings: &mut Vec<Finding>,
+) {
+    let Some(claims) = references.claims.get(&environment.name) else { return };
+    if claims.unreadable {
+        for engine in [Engine::PostgreSQL, Engine::Kafka] {
+            databases.entry(engine).or_default().uncertain = true;
+        }
+    }
+    let mut lost: BTreeMap<(&str, String), Vec<String>> = BTreeMap::new();
+    for claim in &claims.placed {
+        let reach = databases.entry(claim.spec.engine).or_default();
+        match held(claim, environment, references) {
+            Ok(class) => reach.classes.push(Arc::new(class)),
+            Err(problem) => {
+                reach.uncertain = true;
+                lost.entry(problem).or_default().push(claim.name_any());
+            }
+        }
+    }
+    findings.extend(lost.into_iter().map(|((reason, problem), claims)| {
+        let message =
+            format!("{problem}; until then pods reach what they reach now. Claims there: {}", claims.join(", "));
+        Finding::stalled(Concern::Databases, &environment.name, reason, message)
+    }));
+}
+
+/// A claim's class with no other server than the claim's, or the reason and message of why nobody can say where that is.
+fn held(
+    claim: &DatabaseClaim,
+    environment: &Environment,
+    references: &References,
+) -> Result<DatabaseClass, (&'static str, String)> {
+    let name = &claim.spec.class_name;
+    let Some(class) = references.classes.get(name) else {
+        let absent = references.absent(&format!("DatabaseClass {name}"), "create it again");
+        return Err(("ReferenceNotFound", absent));
+    };
+    let server = claim.status.as_ref().and_then(|status| status.server.as_deref()).unwrap_or_default();
+    let fits = class.spec.engine == claim.spec.engine && class.spec.environment_class == environment.class;
+    let mut class = class.as_ref().clone();
+    class.spec.servers.retain(|found| found.name == server);
+    if fits && !class.spec.servers.is_empty() {
+        return Ok(class);
+    }
+    let (engine, of) = (claim.spec.engine, environment.class);
+    Err(("ServerNotInClass", format!("DatabaseClass {name} has no server {server} of {engine} for {of}: put it back")))
 }
 
 /// The Release of the environment and the components that run, or why none of it can be applied.
@@ -226,7 +289,8 @@ fn needs(environment: &Environment, components: &[ReleaseComponent]) -> Vec<Find
 
 #[cfg(test)]
 mod tests {
-    use super::super::build::fixtures::{DIGEST, class, release, surroundings, tenant};
+    use super::super::build::fixtures::{DIGEST, class, from, release, surroundings, tenant};
+    use super::super::dereference::Claims;
     use super::super::finding::Weight;
     use super::*;
     use rstest::rstest;
@@ -253,6 +317,7 @@ mod tests {
             class("kafka-prod", "Kafka", "Production"),
         ];
         References {
+            claims: BTreeMap::new(),
             releases: releases
                 .into_iter()
                 .map(|r| (r.metadata.name.clone().unwrap_or_default(), Arc::new(r)))
@@ -280,7 +345,7 @@ mod tests {
         assert_eq!(checked[0].findings, Vec::new());
         let names: Vec<_> = checked[0].services.iter().flatten().filter_map(|s| s.metadata.name.as_deref()).collect();
         assert_eq!(names, ["rates", "account"]);
-        assert_eq!(checked[0].classes.len(), 1);
+        assert_eq!(opened(&checked[0], Engine::PostgreSQL), (vec!["pg-prod/pg-prod".into()], false));
     }
 
     #[rstest]
@@ -303,6 +368,90 @@ mod tests {
         assert!(found.message.starts_with("environment prod: ") && found.message.contains(says), "{}", found.message);
     }
 
+    /// Class and server of what is reached of an engine, and whether there may be more.
+    fn opened(checked: &Checked<'_>, engine: Engine) -> (Vec<String>, bool) {
+        let Some(reach) = checked.databases.get(&engine) else { return (Vec::new(), false) };
+        let servers = reach.classes.iter().flat_map(|class| {
+            let name = class.metadata.name.clone().unwrap_or_default();
+            class.spec.servers.iter().map(move |server| format!("{name}/{}", server.name))
+        });
+        (servers.collect(), reach.uncertain)
+    }
+
+    /// Claims of `prod`: name, engine, class and server of each.
+    fn with_claims(claims: &[(&str, &str, &str, &str)]) -> References {
+        let claim = |(name, engine, class, server): &(&str, &str, &str, &str)| {
+            Arc::new(from::<DatabaseClaim>(json!({
+                "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClaim",
+                "metadata": {"name": name, "namespace": "acme-prod"},
+                "spec": {"engine": engine, "className": class}, "status": {"server": server},
+            })))
+        };
+        let mut references = references();
+        let mut wide = class("pg-wide", "PostgreSQL", "Production");
+        let mut second = wide.spec.servers[0].clone();
+        second.name = "second".into();
+        wide.spec.servers.push(second);
+        references.classes.insert("pg-wide".into(), Arc::new(wide));
+        let claims = Claims { placed: claims.iter().map(claim).collect(), unreadable: false };
+        references.claims.insert("prod".into(), claims);
+        references
+    }
+
+    #[test]
+    fn claims_keep_their_way_whatever_class_is_named_now() {
+        let references = with_claims(&[
+            ("a-db", "PostgreSQL", "pg-wide", "second"),
+            ("b-db", "PostgreSQL", "pg-prod", "pg-prod"),
+            ("bus", "Kafka", "kafka-prod", "kafka-prod"),
+        ]);
+        let tenant = tenant(json!([prod(json!({}))]));
+        let checked = validate(&tenant, &references, &surroundings());
+        assert_eq!(checked[0].findings, Vec::new());
+        let of_postgresql: Vec<String> =
+            ["pg-prod/pg-prod", "pg-wide/second", "pg-prod/pg-prod"].map(ToOwned::to_owned).into();
+        assert_eq!(opened(&checked[0], Engine::PostgreSQL), (of_postgresql, false));
+        assert_eq!(
+            opened(&checked[0], Engine::Kafka),
+            (vec!["kafka-prod/kafka-prod".into()], false),
+            "and none is named"
+        );
+    }
+
+    #[rstest]
+    #[case::class_gone("gone", "a", "ReferenceNotFound", "DatabaseClass gone does not exist: create it again")]
+    #[case::class_unreadable("odd", "a", "ReferenceNotFound", "DatabaseClass odd cannot be read")]
+    #[case::server_gone("pg-wide", "third", "ServerNotInClass", "pg-wide has no server third of PostgreSQL")]
+    #[case::of_other_engine("kafka-prod", "kafka-prod", "ServerNotInClass", "kafka-prod has no server kafka-prod")]
+    #[case::of_other_class("pg-dev", "pg-dev", "ServerNotInClass", "pg-dev has no server pg-dev")]
+    fn where_a_claim_is_may_be_unknown(
+        #[case] class: &str,
+        #[case] server: &str,
+        #[case] reason: &str,
+        #[case] says: &str,
+    ) {
+        let mut references =
+            with_claims(&[("a-db", "PostgreSQL", class, server), ("b-db", "PostgreSQL", class, server)]);
+        references.unreadable.insert("DatabaseClass odd".into());
+        let tenant = tenant(json!([prod(json!({}))]));
+        let checked = validate(&tenant, &references, &surroundings());
+        assert_eq!(opened(&checked[0], Engine::PostgreSQL), (vec!["pg-prod/pg-prod".into()], true));
+        assert_eq!(checked[0].findings.len(), 1, "one for both claims");
+        let found = &checked[0].findings[0];
+        assert_eq!((found.concern, found.reason), (Concern::Databases, reason));
+        assert!(found.message.contains(says) && found.message.ends_with("a-db, b-db"), "{}", found.message);
+    }
+
+    #[test]
+    fn a_claim_that_cannot_be_read_may_be_anywhere() {
+        let mut references = references();
+        references.claims.insert("prod".into(), Claims { placed: Vec::new(), unreadable: true });
+        let tenant = tenant(json!([prod(json!({}))]));
+        let checked = validate(&tenant, &references, &surroundings());
+        assert_eq!(opened(&checked[0], Engine::PostgreSQL), (vec!["pg-prod/pg-prod".into()], true));
+        assert_eq!(opened(&checked[0], Engine::Kafka), (Vec::new(), true));
+    }
+
     #[rstest]
     #[case::unknown("none", "PostgreSQL", "ReferenceNotFound")]
     #[case::other_class("pg-dev", "PostgreSQL", "ClassMismatch")]
@@ -310,7 +459,11 @@ mod tests {
     fn an_unfit_class_is_named_and_not_reached(#[case] name: &str, #[case] engine: &str, #[case] reason: &str) {
         let tenant = tenant(json!([prod(json!({"databaseClasses": [{"engine": engine, "className": name}]}))]));
         let checked = validate(&tenant, &references(), &surroundings());
-        assert!(checked[0].classes.is_empty());
+        assert_eq!(
+            opened(&checked[0], Engine::PostgreSQL),
+            (Vec::new(), name == "none"),
+            "what does not exist may come"
+        );
         assert!(checked[0].services.is_some(), "services are applied; their claims wait");
         let found = &checked[0].findings[0];
         assert_eq!((found.concern, found.reason), (Concern::Databases, reason));

@@ -28,6 +28,24 @@ pub fn certificate_secret(host: &str) -> String {
     format!("tls-{}", digest.get(..16).unwrap_or(&digest))
 }
 
+/// How a host is served: with its certificate, else as it is served `now`. What cannot be made or known at this moment takes nothing
+/// away (ADR 0025).
+pub fn serve(host: &str, certificate: Option<String>, now: &[Served]) -> Option<Served> {
+    let with = certificate.map(|secret| Served { host: host.into(), secret });
+    with.or_else(|| now.iter().find(|served| served.host == host).cloned())
+}
+
+/// The hosts that a live `ListenerSet` brings to the Gateway, each with the Secret of its certificate.
+pub fn brought(live: Option<&DynamicObject>) -> Vec<Served> {
+    let spec = live.and_then(|live| live.data.get("spec")).unwrap_or(&Value::Null);
+    list(spec, "listeners")
+        .filter_map(|listener| {
+            let secret = listener.pointer("/tls/certificateRefs/0/name")?.as_str()?;
+            Some(Served { host: text(listener, "hostname").into(), secret: secret.into() })
+        })
+        .collect()
+}
+
 /// Name of the HTTPS listener of a host.
 pub fn listener(host: &str) -> String {
     format!("https.{host}")
@@ -57,6 +75,11 @@ pub fn listeners(identity: &Identity, served: &[Served], around: &Surroundings) 
             })
         })
         .collect();
+    let mut redirect = json!({"scheme": "https", "statusCode": 301});
+    // Without a port it is that of the scheme.
+    if let (true, Some(fields)) = (around.public_https_port != 443, redirect.as_object_mut()) {
+        fields.insert("port".into(), around.public_https_port.into());
+    }
     vec![
         listener_set(identity, PUBLIC, &https, around),
         listener_set(identity, PUBLIC_HTTP, &http, around),
@@ -67,7 +90,7 @@ pub fn listeners(identity: &Identity, served: &[Served], around: &Surroundings) 
                 "parentRefs": [{"group": "gateway.networking.k8s.io", "kind": "ListenerSet", "name": PUBLIC_HTTP}],
                 "rules": [{
                     "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
-                    "filters": [{"type": "RequestRedirect", "requestRedirect": {"scheme": "https", "statusCode": 301}}],
+                    "filters": [{"type": "RequestRedirect", "requestRedirect": redirect}],
                 }],
             }}),
         ),
@@ -201,8 +224,30 @@ mod tests {
             built[1].data["spec"]["listeners"].as_array().is_some_and(|l| l.iter().all(|l| l["protocol"] == "HTTP"))
         );
         assert_eq!(built[2].data["spec"]["parentRefs"][0]["name"], json!(PUBLIC_HTTP));
-        assert_eq!(built[2].data["spec"]["rules"][0]["filters"][0]["requestRedirect"]["scheme"], json!("https"));
+        let redirect =
+            |built: &[DynamicObject]| built[2].data["spec"]["rules"][0]["filters"][0]["requestRedirect"].clone();
+        assert_eq!(redirect(&built), json!({"scheme": "https", "statusCode": 301}));
         assert_eq!(built[2].data["spec"]["rules"][0].get("backendRefs"), None);
+        let around = Surroundings { public_https_port: 8443, ..surroundings() };
+        let built = listeners(&identity(), &served(), &around);
+        assert_eq!(redirect(&built), json!({"scheme": "https", "statusCode": 301, "port": 8443}));
+        assert_eq!(built[0].data["spec"]["listeners"][0]["port"], 443, "inside nothing changes");
+    }
+
+    #[test]
+    fn a_host_without_a_new_certificate_is_served_as_before() {
+        let built = listeners(&identity(), &served(), &surroundings());
+        let now = brought(Some(&built[0]));
+        assert_eq!(now, served());
+        assert_eq!(
+            (brought(Some(&built[1])), brought(None)),
+            (Vec::new(), Vec::new()),
+            "plain HTTP has no certificate"
+        );
+        assert_eq!(serve("acme.example", None, &now), Some(served()[1].clone()));
+        assert_eq!(serve("new.example", None, &now), None);
+        let with = |secret: &str| Some(Served { host: "acme.example".into(), secret: secret.into() });
+        assert_eq!(serve("acme.example", Some("other".into()), &now), with("other"));
     }
 
     #[test]

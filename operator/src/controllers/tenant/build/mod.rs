@@ -41,6 +41,8 @@ pub struct Surroundings {
     pub proxy_labels: BTreeMap<String, String>,
     /// Port of HTTPS listeners.
     pub https_port: u16,
+    /// Port under which the world reaches them.
+    pub public_https_port: u16,
     /// Port of HTTP listeners.
     pub http_port: u16,
     /// Namespace of the cluster's DNS.
@@ -66,6 +68,7 @@ impl From<&Settings> for Surroundings {
             proxy_namespace: settings.gateway_proxy_namespace.clone(),
             proxy_labels: settings.gateway_proxy_labels.iter().cloned().collect(),
             https_port: settings.https_port,
+            public_https_port: settings.public_https_port,
             http_port: settings.http_port,
             dns_namespace: settings.dns_namespace.clone(),
             prometheus_namespace: settings.prometheus_namespace.clone(),
@@ -188,6 +191,7 @@ pub(crate) mod fixtures {
             proxy_namespace: "envoy-gateway-system".into(),
             proxy_labels: [("app.kubernetes.io/component".into(), "proxy".into())].into(),
             https_port: 443,
+            public_https_port: 443,
             http_port: 80,
             dns_namespace: "kube-system".into(),
             prometheus_namespace: "monitoring".into(),

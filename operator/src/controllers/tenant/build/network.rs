@@ -10,11 +10,21 @@ use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-/// Every policy of the environment. `classes` are the database classes that it may use.
+/// Servers of one engine that pods with a need for it may reach.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reach {
+    /// Classes whose servers they are. Of a class that claims alone hold on to, no other servers than theirs are in it.
+    pub classes: Vec<Arc<DatabaseClass>>,
+    /// There may be more, and nobody can say now which: what the live policy opens stays open.
+    pub uncertain: bool,
+}
+
+/// Every policy of the environment. `databases` says what it may reach of each engine, `live` gives its policies as they are now by name.
 pub fn policies(
     identity: &Identity,
     environment: &Environment,
-    classes: &[Arc<DatabaseClass>],
+    databases: &BTreeMap<Engine, Reach>,
+    live: impl Fn(&str) -> Option<Arc<DynamicObject>>,
     around: &Surroundings,
 ) -> Vec<DynamicObject> {
     let policy = |name: &str, spec: Value| identity.object(kinds::NETWORK_POLICY, name, json!({"spec": spec}));
@@ -51,22 +61,46 @@ pub fn policies(
             }])),
         ),
     ];
-    let engines: BTreeSet<Engine> = classes.iter().map(|class| class.spec.engine).collect();
-    for engine in engines {
-        let servers = to_servers(classes.iter().map(Arc::as_ref).filter(|class| class.spec.engine == engine));
-        all.push(policy(
-            &format!("allow-{}", engine.to_string().to_lowercase()),
-            json!({
-                "podSelector": {"matchExpressions": [{"key": labels::needs(engine), "operator": "Exists"}]},
+    for (engine, reach) in databases {
+        let name = format!("allow-{}", engine.to_string().to_lowercase());
+        let mut servers = to_servers(reach.classes.iter().map(Arc::as_ref));
+        if reach.uncertain {
+            let kept = live(&name).map(|policy| opened(&policy)).unwrap_or_default();
+            let kept: Vec<Value> = kept.into_iter().filter(|rule| !servers.contains(rule)).collect();
+            servers.extend(kept);
+        }
+        if !servers.is_empty() {
+            let spec = json!({
+                "podSelector": {"matchExpressions": [{"key": labels::needs(*engine), "operator": "Exists"}]},
                 "policyTypes": ["Egress"], "egress": servers,
-            }),
-        ));
+            });
+            all.push(policy(&name, spec));
+        }
     }
     let targets = target_rules(environment, around);
     if !targets.is_empty() {
         all.push(policy("allow-network", egress(&Value::Array(targets))));
     }
     all
+}
+
+/// What a live policy opens to servers. A rule of any other form was not made from a class: somebody added it, and it goes.
+fn opened(policy: &DynamicObject) -> Vec<Value> {
+    let rules = policy.data.pointer("/spec/egress").and_then(Value::as_array);
+    rules.into_iter().flatten().filter(|rule| leads_to_a_server(rule)).cloned().collect()
+}
+
+/// Whether a rule is one of those that [`to_servers`] makes.
+fn leads_to_a_server(rule: &Value) -> bool {
+    let namespace = rule.pointer("/to/0/namespaceSelector/matchLabels/kubernetes.io~1metadata.name");
+    let pods = rule.pointer("/to/0/podSelector/matchLabels").cloned().unwrap_or_default();
+    let pods = serde_json::from_value(pods).unwrap_or_default();
+    let ports = rule.get("ports").and_then(Value::as_array).into_iter().flatten();
+    let ports = ports.filter_map(|port| i32::try_from(port.get("port")?.as_i64()?).ok()).map(tcp);
+    let ports: Vec<Value> = ports.collect();
+    namespace
+        .and_then(Value::as_str)
+        .is_some_and(|namespace| !ports.is_empty() && *rule == json!({"to": [peer(namespace, &pods)], "ports": ports}))
 }
 
 /// Egress to the address ranges that the environment names, never into the cluster or to where clouds tell credentials of the node.
@@ -126,15 +160,40 @@ mod tests {
     }
 
     fn built(around: &Surroundings) -> BTreeMap<String, Value> {
-        let classes = [
-            Arc::new(class("pg", "PostgreSQL", "Production")),
-            Arc::new(class("kafka", "Kafka", "Production")),
-            Arc::new(class("pg", "PostgreSQL", "Production")),
-        ];
-        policies(&identity(), &environment(), &classes, around)
+        let pg = Arc::new(class("pg", "PostgreSQL", "Production"));
+        let databases = BTreeMap::from([
+            (Engine::PostgreSQL, Reach { classes: vec![pg.clone(), pg], uncertain: false }),
+            (Engine::Kafka, reach(&["kafka"], false)),
+        ]);
+        policies(&identity(), &environment(), &databases, |_| None, around)
             .into_iter()
             .map(|p| (p.metadata.name.clone().unwrap_or_default(), p.data))
             .collect()
+    }
+
+    fn reach(classes: &[&str], uncertain: bool) -> Reach {
+        let classes = classes.iter().map(|name| Arc::new(class(name, "Kafka", "Production"))).collect();
+        Reach { classes, uncertain }
+    }
+
+    /// The rules of `allow-kafka`, where a live one has `live`.
+    fn kafka(reach: Reach, live: &Value) -> Option<Value> {
+        let live = identity().object(kinds::NETWORK_POLICY, "allow-kafka", json!({"spec": {"egress": live}}));
+        let live = |name: &str| (name == "allow-kafka").then(|| Arc::new(live.clone()));
+        let databases = BTreeMap::from([(Engine::Kafka, reach)]);
+        let all = policies(&identity(), &environment(), &databases, live, &surroundings());
+        let found = all.into_iter().find(|policy| policy.metadata.name.as_deref() == Some("allow-kafka"));
+        found.map(|policy| policy.data["spec"]["egress"].clone())
+    }
+
+    fn to(server: &str) -> Value {
+        json!({
+            "to": [{
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "databases"}},
+                "podSelector": {"matchLabels": {"app": server}}
+            }],
+            "ports": [{"protocol": "TCP", "port": 5432}]
+        })
     }
 
     #[test]
@@ -201,6 +260,41 @@ mod tests {
     }
 
     #[test]
+    fn what_is_open_stays_open_while_nobody_can_say_what_should_be() {
+        let live = json!([to("a"), to("b")]);
+        assert_eq!(kafka(reach(&["b"], false), &live), Some(json!([to("b")])), "known: narrowed");
+        assert_eq!(kafka(reach(&[], false), &live), None, "nothing: pruned");
+        assert_eq!(kafka(reach(&[], true), &live), Some(live.clone()));
+        let widened = json!([to("c"), to("a"), to("b")]);
+        assert_eq!(kafka(reach(&["c"], true), &live), Some(widened.clone()), "what is known comes on top");
+        assert_eq!(kafka(reach(&["c"], true), &widened), Some(widened), "and at rest it is the same");
+        assert_eq!(kafka(reach(&[], true), &json!([])), None);
+    }
+
+    #[test]
+    fn nothing_else_that_stands_in_a_live_policy_is_kept() {
+        let mut all_pods = to("a");
+        all_pods["to"][0].as_object_mut().expect("a peer").remove("podSelector");
+        let mut everywhere = to("a");
+        everywhere["to"][0].as_object_mut().expect("a peer").remove("namespaceSelector");
+        let mut two = to("a");
+        two["to"].as_array_mut().expect("peers").push(json!({"ipBlock": {"cidr": "0.0.0.0/0"}}));
+        let mut range = to("a");
+        range["ports"][0]["endPort"] = json!(65535);
+        let mut udp = to("a");
+        udp["ports"][0]["protocol"] = json!("UDP");
+        let mut open = to("a");
+        open.as_object_mut().expect("a rule").remove("ports");
+        let mut chosen = to("a");
+        chosen["to"][0]["podSelector"]["matchExpressions"] = json!([{"key": "app", "operator": "Exists"}]);
+        let to_all = json!({"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]});
+        for added in [json!({}), to_all, everywhere, two, range, udp, open, chosen] {
+            assert_eq!(kafka(reach(&[], true), &json!([added])), None, "{added}");
+        }
+        assert_eq!(kafka(reach(&[], true), &json!([all_pods])), Some(json!([all_pods])), "a class may name no labels");
+    }
+
+    #[test]
     fn a_wide_range_leaves_out_the_cluster_and_metadata() {
         let open: Environment = from(json!({
             "name": "prod", "class": "Production", "release": "r",
@@ -223,8 +317,16 @@ mod tests {
     #[test]
     fn nothing_to_reach_makes_no_policy() {
         let plain: Environment = from(json!({"name": "prod", "class": "Production", "release": "r"}));
-        let names: Vec<_> =
-            policies(&identity(), &plain, &[], &surroundings()).into_iter().filter_map(|p| p.metadata.name).collect();
+        let names: Vec<_> = policies(
+            &identity(),
+            &plain,
+            &BTreeMap::from([(Engine::Kafka, Reach::default())]),
+            |_| None,
+            &surroundings(),
+        )
+        .into_iter()
+        .filter_map(|p| p.metadata.name)
+        .collect();
         assert_eq!(
             names,
             ["default-deny", "allow-dns", "allow-same-environment", "allow-gateway", "allow-operator", "allow-metrics"]

@@ -1,8 +1,10 @@
 //! A real PostgreSQL server for tests: made by initdb in a temporary folder, TLS from an authority of its own, an administrator that
 //! is not a superuser. It ends with the test process, however that ends.
 
+use paddock_test_postgres::programs;
 use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::{AssertSqlSafe, ConnectOptions};
+use std::ffi::OsStr;
 use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -10,11 +12,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
-
-/// Where the server's programs are: Debian's PostgreSQL 15, unless `POSTGRES_BIN` names those of a newer one.
-fn bin() -> String {
-    std::env::var("POSTGRES_BIN").unwrap_or_else(|_| "/usr/lib/postgresql/15/bin".to_owned())
-}
 
 /// Name of the administrator.
 pub const ADMINISTRATOR: &str = "paddock";
@@ -52,11 +49,6 @@ impl TestServer {
 
     /// `None` if its port was taken.
     async fn attempt() -> Option<Self> {
-        let bin = bin();
-        assert!(
-            Path::new(&bin).join("initdb").exists(),
-            "PostgreSQL is not at {bin}: run `apt-get install postgresql-15`"
-        );
         let folder = tempfile::Builder::new().prefix("paddock-pg-").tempdir().unwrap().keep();
         let owner = postgres_user();
         own(&folder, owner);
@@ -68,7 +60,7 @@ impl TestServer {
             own(&path, owner);
         }
         let data = folder.join("data");
-        let made = as_postgres(owner, &format!("{bin}/initdb"))
+        let made = as_postgres(owner, programs().unwrap().join("initdb"))
             .args([
                 "--username=postgres",
                 "--auth-local=trust",
@@ -108,7 +100,8 @@ impl TestServer {
             -c ssl_key_file="$1/tls.key" -c fsync=off -c autovacuum=off -c max_connections=200 -c wal_level=minimal -c max_wal_senders=0 \
             </dev/null >>"$1/log" 2>&1 & server=$!; cat >/dev/null; kill -QUIT $server; wait $server; rm -rf "$1""#;
         let keeper = as_postgres(self.owner, "/bin/sh")
-            .args(["-c", script, &format!("{}/postgres", bin())])
+            .args(["-c", script])
+            .arg(programs().unwrap().join("postgres"))
             .arg(&self.folder)
             .arg(self.port.to_string())
             .stdin(Stdio::piped())
@@ -252,12 +245,12 @@ fn own(path: &Path, owner: Option<(u32, u32)>) {
     }
 }
 
-fn as_postgres(owner: Option<(u32, u32)>, program: &str) -> Command {
+fn as_postgres(owner: Option<(u32, u32)>, program: impl AsRef<OsStr>) -> Command {
     let mut command = match owner {
         None => Command::new(program),
         Some((user, group)) => {
             let mut command = Command::new("setpriv");
-            command.args([&format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups", program]);
+            command.args([&format!("--reuid={user}"), &format!("--regid={group}"), "--clear-groups"]).arg(program);
             command
         }
     };
