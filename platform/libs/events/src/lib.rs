@@ -19,9 +19,10 @@ mod topic;
 pub use customers::{CustomerChanged, CustomerMessage};
 pub use envelope::{Body, DecodeError, Envelope, Origin, decode};
 pub use feed::{
-    BetCancel, BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedHead, FeedMarket, FeedMessage, FeedOutcome,
-    FeedState, FeedStateMessage, Fixture, LineName, MarketResult, MarketStatus, Named, OddsChange, OutcomeResult,
-    ProducerScope, ProducerState, RollbackBetCancel, RollbackBetSettlement, Score, Side, SportEventStatus,
+    BetCancel, BetSettlement, BetStop, Clock, Competitor, EventStatus, FeedHead, FeedHeartbeat, FeedMarket,
+    FeedMessage, FeedOutcome, FeedState, FeedStateMessage, Fixture, LineName, MarketResult, MarketStatus, Named,
+    OddsChange, OutcomeResult, ProducerScope, ProducerState, RollbackBetCancel, RollbackBetSettlement, Score, Side,
+    SportEventStatus,
 };
 pub use freshness::OfferFreshness;
 pub use key::{LineKey, partition_of};

@@ -96,7 +96,7 @@ pub struct OfferLine {
     #[serde(default)]
     #[schemars(with = "String")]
     pub specifiers: Specifiers,
-    /// Counts the line's changes from 1; a lower one than already seen is old.
+    /// Rises with each change of the line; a lower one than already seen is old.
     pub sequence: i64,
     /// Effective status: the most restrictive of feed, producer, event, trader and rule.
     pub status: MarketStatus,
@@ -129,7 +129,7 @@ impl OfferLine {
 pub struct CatalogueEvent {
     /// Event URN.
     pub event_id: String,
-    /// Counts the event's changes from 1.
+    /// Rises with each change of the event; a lower one than already seen is old.
     pub sequence: i64,
     /// Sport.
     pub sport: Named,
@@ -154,9 +154,9 @@ pub struct CatalogueEvent {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OfferHeartbeat {
-    /// Partitions of topic `feed` that the writer follows.
+    /// Partitions of topic `feed` that the writer has read that far.
     pub feed_partitions: Vec<i32>,
-    /// When it was written, ms since 1970 UTC.
+    /// The newest heartbeat of the feed in them, ms since 1970 UTC; not when this was written.
     pub at: i64,
     /// Generation of the market book in force at the writer.
     pub book_generation: u64,

@@ -52,7 +52,7 @@ pub struct LineResult {
     #[serde(default)]
     #[schemars(with = "String")]
     pub specifiers: Specifiers,
-    /// Counts the line's results from 1; a lower one than already seen is old.
+    /// Rises with each change of the line's result; a lower one than already seen is old.
     pub sequence: i64,
     /// Who decided.
     pub origin: ResultOrigin,

@@ -21,7 +21,7 @@ use strum::{Display, EnumIter, EnumString, IntoStaticStr};
     IntoStaticStr,
 )]
 pub enum Topic {
-    /// Normalised feed, written by feed in Tenant `platform`. Key: line or event, partitioned by event.
+    /// Normalised feed, written by feed in Tenant `platform`. Key: line or event, partitioned by event; heartbeats in every partition.
     #[serde(rename = "feed")]
     #[strum(serialize = "feed")]
     Feed,

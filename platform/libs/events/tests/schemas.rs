@@ -14,20 +14,15 @@ use paddock_events::{
     BetStop, Body, Envelope, FeedHead, FeedMessage, MarketStatus, Origin, ResultMessage, TicketMessage, decode, schemas,
 };
 
-/// Run with `UPDATE_SCHEMAS=1` to write them.
 #[test]
 fn committed_schemas_are_current() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas");
     for (topic, schema) in schemas() {
         let path = folder.join(format!("{topic}.json"));
-        let current = serde_json::to_string_pretty(&schema).unwrap() + "\n";
-        if std::env::var_os("UPDATE_SCHEMAS").is_some() {
-            std::fs::write(&path, &current).unwrap();
-        }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
-            committed == current,
-            "{} differs: check that the change only adds, then run UPDATE_SCHEMAS=1 cargo test -p paddock-events",
+            committed == serde_json::to_string_pretty(&schema).unwrap() + "\n",
+            "{} differs: check that the change only adds, then run `cargo xtask generate`",
             path.display()
         );
     }

@@ -50,6 +50,9 @@ const EUR: Currency = Currency::EUR;
 const FUNDS: i64 = 10_000;
 const STAKE: i64 = 1_000;
 
+/// Tables of rates that a backup has; what the outbox has sent is not unsaid.
+const KEPT: [&str; 5] = ["event", "line", "result_message", "line_result", "consumer_offset"];
+
 /// Available, held and at stake, minor units.
 type Wallet = (i64, i64, i64);
 
@@ -80,8 +83,9 @@ struct Platform {
     payer: Payer,
     ledger: Ledger,
     accounts: PgPool,
-    /// Records of topic `feed`, and what of the outbox of rates was handed on.
-    offset: i64,
+    /// Topic `feed`.
+    said: Vec<Consumed>,
+    /// What of the outbox of rates was handed on.
     relayed: i64,
     _server: Server,
 }
@@ -133,8 +137,8 @@ impl Platform {
         let unreadable = IntCounter::new("unreadable", "Records.").unwrap();
         let outlet = Outlet { origin: origin(), outbox: Outbox::default(), unreadable };
         let partition = Partition::load(&rates, 0).await.unwrap();
-        let (offset, relayed) = (0, 0);
-        Self { rates, partition, outlet, acceptance, payer, ledger, accounts, offset, relayed, _server: server }
+        let (said, relayed) = (Vec::new(), 0);
+        Self { rates, partition, outlet, acceptance, payer, ledger, accounts, said, relayed, _server: server }
     }
 
     fn around() -> Surroundings {
@@ -146,13 +150,23 @@ impl Platform {
 
     /// The feed says something; rates takes it in, and its outbox reaches calculations and settlement.
     async fn feed(&mut self, id: Uuid, kind: &str, payload: Value) {
+        self.say(id, kind, &payload);
+        self.take_in().await;
+    }
+
+    /// The feed says something that rates has not read yet.
+    fn say(&mut self, id: Uuid, kind: &str, payload: &Value) {
         let message: FeedMessage = serde_json::from_value(json!({ "type": kind, "payload": payload })).unwrap();
         let value = Envelope::at(&origin(), id, jiff::Timestamp::UNIX_EPOCH, message).to_json().unwrap();
-        let (topic, partition, offset, key) = (Topic::Feed, 0, self.offset, String::new());
-        let record = Consumed { topic, partition, offset, key, value: Some(value) };
-        self.offset += 1;
+        let (topic, partition, key) = (Topic::Feed, 0, String::new());
+        let offset = i64::try_from(self.said.len()).unwrap();
+        self.said.push(Consumed { topic, partition, offset, key, value: Some(value) });
+    }
+
+    /// Rates takes in together what it has not read yet.
+    async fn take_in(&mut self) {
         let around = Self::around();
-        self.partition.take(&self.rates, &self.outlet, &around, &[record]).await.unwrap();
+        self.partition.take(&self.rates, &self.outlet, &around, &self.said).await.unwrap();
         self.beat().await;
     }
 
@@ -199,12 +213,41 @@ impl Platform {
     }
 
     async fn price(&mut self, event: &str, status: &str, timestamp: i64) {
+        self.say_price(event, status, timestamp);
+        self.take_in().await;
+    }
+
+    fn say_price(&mut self, event: &str, status: &str, timestamp: i64) {
         let outcome = |id: &str, probability: &str| json!({ "id": id, "active": true, "probability": probability });
         let odds = json!({ "product": 3, "eventId": event, "timestamp": timestamp, "markets": [
             { "marketId": 1, "status": status, "outcomes": [outcome("1", "0.5"), outcome("2", "0.25"), outcome("3", "0.25")] },
             { "marketId": 18, "specifiers": "total=2.25", "status": status, "outcomes": [outcome("12", "0.5"), outcome("13", "0.5")] },
         ] });
-        self.feed(Uuid::now_v7(), "odds_change", odds).await;
+        self.say(Uuid::now_v7(), "odds_change", &odds);
+    }
+
+    /// Keeps a copy of what rates knows.
+    async fn back_up(&self) {
+        for table in KEPT {
+            let copy = format!("CREATE TABLE backup.{table} AS TABLE {table}");
+            let all = format!("CREATE SCHEMA IF NOT EXISTS backup; {copy}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(all)).execute(&self.rates).await.unwrap();
+        }
+    }
+
+    /// Brings it back.
+    async fn restore(&mut self) {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("TRUNCATE {}", KEPT.join(", ")))).execute(&self.rates).await.unwrap();
+        for table in KEPT {
+            let back = format!("INSERT INTO {table} SELECT * FROM backup.{table}");
+            sqlx::raw_sql(sqlx::AssertSqlSafe(back)).execute(&self.rates).await.unwrap();
+        }
+        self.partition = Partition::load(&self.rates, 0).await.unwrap();
+    }
+
+    /// The newest change of a line's or an event's state that acceptance knows.
+    async fn state(&self, key: &str) -> (i64, String) {
+        self.acceptance.store.states(&[key.to_owned()]).await.unwrap().remove(key).unwrap()
     }
 
     async fn customer(&self) -> Uuid {
@@ -296,9 +339,7 @@ async fn wins_losses_voids_and_corrections_reach_the_wallet() {
     assert_eq!(total.status, Status::Accepted);
 
     // A suspension by the feed reaches acceptance.
-    let stop =
-        json!({ "product": 3, "eventId": event, "timestamp": 3, "groups": ["all"], "marketStatus": "suspended" });
-    platform.feed(Uuid::now_v7(), "bet_stop", stop).await;
+    platform.feed(Uuid::now_v7(), "bet_stop", stop(event, 3)).await;
     let refused = platform.bet(late, event, 1, "", "1").await;
     assert_eq!((refused.status, refused.code.as_deref()), (Status::Rejected, Some("market-suspended")));
     platform.price(event, "active", 4).await;
@@ -338,6 +379,58 @@ async fn wins_losses_voids_and_corrections_reach_the_wallet() {
         assert_eq!(platform.wallet(customer).await, (FUNDS, 0, 0));
     }
     assert_eq!(platform.acceptance.store.ticket(ticket.id).await.unwrap().unwrap().status, Status::Cancelled);
+    platform.check_books().await;
+}
+
+fn stop(event: &str, timestamp: i64) -> Value {
+    json!({ "product": 3, "eventId": event, "timestamp": timestamp, "groups": ["all"], "marketStatus": "suspended" })
+}
+
+/// Rates may read a stop together with what ends it. A ticket that waits out its delay meanwhile must not pass over it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_that_ends_at_once_changes_the_state_of_its_lines() {
+    let mut platform = Platform::start().await;
+    let (event, line) = ("sim:match:1", "sim:match:1|1|");
+    platform.open(event).await;
+    let seen = platform.state(line).await;
+    platform.say(Uuid::now_v7(), "bet_stop", &stop(event, 3));
+    platform.say_price(event, "active", 4);
+    platform.take_in().await;
+    let stands = platform.state(line).await;
+    assert!(seen.1 == "active" && stands.1 == "active" && stands.0 > seen.0, "{seen:?}, then {stands:?}");
+}
+
+/// The database of rates comes back from a backup, and the feed is read again from there. What rates says then is newer than all that
+/// it has said before, also where it had said more.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restored_rates_is_heard() {
+    let mut platform = Platform::start().await;
+    let event = "sim:match:1";
+    platform.open(event).await;
+    let [home, late] = [platform.customer().await, platform.customer().await];
+    assert_eq!(platform.bet(home, event, 1, "", "1").await.status, Status::Accepted);
+    platform.back_up().await;
+    for (timestamp, status) in (3..).zip(["suspended", "active", "suspended", "active"]) {
+        platform.price(event, status, timestamp).await;
+    }
+    for (timestamp, certainty, winner) in [(10, 1, "2"), (11, 1, "3"), (12, 2, "1")] {
+        let (kind, payload) = settlement(event, timestamp, certainty, winner);
+        platform.feed(Uuid::now_v7(), kind, payload).await;
+    }
+    platform.settle().await;
+    assert!(platform.wallet(home).await.0 > FUNDS);
+
+    platform.restore().await;
+    platform.take_in().await;
+    platform.settle().await;
+    assert!(platform.wallet(home).await.0 > FUNDS, "the same again changes nothing");
+    platform.feed(Uuid::now_v7(), "bet_stop", stop(event, 13)).await;
+    let refused = platform.bet(late, event, 18, "total=2.25", "12").await;
+    assert_eq!((refused.status, refused.code.as_deref()), (Status::Rejected, Some("market-suspended")));
+    let (kind, payload) = about("rollback_bet_settlement", event, 14, None);
+    platform.feed(Uuid::now_v7(), kind, payload).await;
+    platform.settle().await;
+    assert_eq!(platform.wallet(home).await, (FUNDS - STAKE, 0, STAKE));
     platform.check_books().await;
 }
 

@@ -1,11 +1,13 @@
-//! From the source to topic `feed`, and the heartbeat.
+//! From the source to topic `feed`, and the heartbeats.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use paddock_events::{Envelope, FeedState, FeedStateMessage, Origin, ProducerState, Topic, decode};
+use paddock_events::{
+    Envelope, FeedHeartbeat, FeedMessage, FeedState, FeedStateMessage, Origin, ProducerState, Topic, decode,
+};
 use paddock_service::kafka::{Bus, FencedError, FencedProducer, Followed, Record, Start};
 use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 use tokio::time::{MissedTickBehavior, interval, timeout};
@@ -32,6 +34,7 @@ pub(crate) struct Publisher {
 }
 
 /// What ended a turn.
+#[derive(Debug)]
 enum TurnEnd {
     Draining,
     Fenced,
@@ -124,6 +127,7 @@ impl Publisher {
         let mut bus = self.bus.fenced_producer("feed")?;
         bus.take_over().await?;
         let before = self.last_word().await?;
+        let partitions = self.bus.partitions(Topic::Feed).await?;
         let recover_from =
             |product| before.iter().find(|state| state.product == product).and_then(|state| state.recover_from);
         let mut producers: Vec<Producer> = source
@@ -145,7 +149,7 @@ impl Publisher {
             let beat = tokio::select! {
                 biased;
                 () = self.draining.cancelled() => {
-                    pending.push(self.heartbeat(&producers, true)?);
+                    self.beat(&producers, partitions, true, &mut pending)?;
                     // One try: whoever takes over recovers what was not said.
                     let _said = bus.publish(&pending).await;
                     return Ok(TurnEnd::Draining);
@@ -155,8 +159,8 @@ impl Publisher {
                     let Ok(event) = event else {
                         // The states that the others see must change before we go.
                         producers.iter_mut().for_each(Producer::disconnected);
-                        let last = self.heartbeat(&producers, false)?;
-                        return Ok(match bus.publish(&[last]).await {
+                        self.beat(&producers, partitions, false, &mut pending)?;
+                        return Ok(match bus.publish(&pending).await {
                             Err(FencedError::Fenced) => TurnEnd::Fenced,
                             _ => TurnEnd::SourceLost,
                         });
@@ -171,6 +175,7 @@ impl Publisher {
             {
                 self.take(event, &mut producers, &mut source, &mut requests, &mut pending).await?;
             }
+            let messages = pending.len() as u64;
             // A producer that came up or went down is told at once.
             let ups: Vec<bool> = producers.iter().map(Producer::is_up).collect();
             if beat || ups != told {
@@ -179,7 +184,7 @@ impl Publisher {
                 for producer in &mut producers {
                     producer.tick(now);
                 }
-                pending.push(self.heartbeat(&producers, false)?);
+                self.beat(&producers, partitions, false, &mut pending)?;
             }
             if pending.is_empty() {
                 continue;
@@ -187,7 +192,7 @@ impl Publisher {
             if let Some(end) = self.publish(&mut bus, &pending).await {
                 return Ok(end);
             }
-            self.messages.inc_by(pending.iter().filter(|record| record.topic == Topic::Feed.name()).count() as u64);
+            self.messages.inc_by(messages);
             pending.clear();
         }
     }
@@ -203,7 +208,8 @@ impl Publisher {
         let now = Timestamp::now().as_millisecond();
         match event {
             SourceEvent::Message { id, message } => {
-                let at = Timestamp::from_millisecond(message.timestamp()).unwrap_or(Timestamp::UNIX_EPOCH);
+                let said_at = message.head().and_then(|head| Timestamp::from_millisecond(head.timestamp).ok());
+                let at = said_at.unwrap_or(Timestamp::UNIX_EPOCH);
                 pending.push(Record::of(&Envelope::at(&self.origin, id, at, *message))?);
             }
             SourceEvent::SnapshotComplete { product, request_id } => {
@@ -250,18 +256,250 @@ impl Publisher {
         }
     }
 
-    fn heartbeat(&self, producers: &[Producer], leaving: bool) -> anyhow::Result<Record> {
+    /// Adds the states of all producers, and to each partition of `feed` that everything said so far stands before this.
+    fn beat(
+        &self,
+        producers: &[Producer],
+        partitions: i32,
+        leaving: bool,
+        pending: &mut Vec<Record>,
+    ) -> anyhow::Result<()> {
         let states: Vec<ProducerState> = producers.iter().map(Producer::state).collect();
         for state in &states {
             self.up.with_label_values(&[&state.name]).set(i64::from(state.up));
         }
-        let now = Timestamp::now();
-        let state = FeedStateMessage::FeedState(FeedState { at: now.as_millisecond(), producers: states, leaving });
-        Ok(Record::of(&Envelope::now(&self.origin, state))?)
+        let at = Timestamp::now().as_millisecond();
+        let state = FeedStateMessage::FeedState(FeedState { at, producers: states, leaving });
+        pending.push(Record::of(&Envelope::now(&self.origin, state))?);
+        for number in 0..partitions {
+            let heartbeat = Envelope::now(&self.origin, FeedMessage::Heartbeat(FeedHeartbeat { at }));
+            pending.push(Record { partition: Some(number), ..Record::of(&heartbeat)? });
+        }
+        Ok(())
     }
 }
 
 fn read_state(value: &[u8]) -> Option<FeedState> {
     let FeedStateMessage::FeedState(state) = decode::<FeedStateMessage>(value).ok().flatten()?.body;
     Some(state)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet, VecDeque};
+    use std::path::Path;
+    use std::sync::{Arc, Mutex};
+
+    use async_trait::async_trait;
+    use paddock_events::ProducerScope;
+    use paddock_service::binding::Bindings;
+    use paddock_service::kafka::Follower;
+    use rdkafka::mocking::MockCluster;
+    use rdkafka::producer::DefaultProducerContext;
+    use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
+
+    use super::*;
+    use crate::source::{ProducerDescription, Recovery, SourceError};
+
+    const LONG: Duration = Duration::from_mins(1);
+    const PARTITIONS: i32 = 3;
+
+    /// Gives two signs of life and answers recoveries; then it is silent, or gone.
+    struct Script {
+        says: VecDeque<SourceEvent>,
+        asked: Arc<Mutex<Vec<Option<i64>>>>,
+        is_gone_at_the_end: bool,
+    }
+
+    impl Script {
+        fn from(timestamp: i64) -> Self {
+            let alive = |timestamp| SourceEvent::Alive { product: 1, timestamp, subscribed: true };
+            let says = [alive(timestamp), alive(timestamp + 10_000)].into();
+            Self { says, asked: Arc::default(), is_gone_at_the_end: false }
+        }
+    }
+
+    #[async_trait]
+    impl FeedSource for Script {
+        fn producers(&self) -> Vec<ProducerDescription> {
+            let (product, name, scope) = (1, "LO".to_owned(), ProducerScope::Live);
+            vec![ProducerDescription { product, name, scope, recovery_window_minutes: 600 }]
+        }
+
+        async fn next(&mut self) -> Result<SourceEvent, SourceError> {
+            match self.says.pop_front() {
+                Some(event) => Ok(event),
+                None if self.is_gone_at_the_end => Err(SourceError::Disconnected("the script is over".to_owned())),
+                None => std::future::pending().await,
+            }
+        }
+
+        async fn recover(&mut self, recovery: Recovery) -> Result<(), SourceError> {
+            self.asked.lock().unwrap().push(recovery.after);
+            let Recovery { product, request_id, .. } = recovery;
+            self.says.push_back(SourceEvent::SnapshotComplete { product, request_id });
+            Ok(())
+        }
+    }
+
+    fn bus(folder: &Path, servers: &str) -> Bus {
+        let need = folder.join("bus");
+        std::fs::create_dir_all(&need).unwrap();
+        let files = [
+            ("type", "kafka"),
+            ("bootstrap-servers", servers),
+            ("group-prefix", "t."),
+            ("topics", r#"{"feed":"feed","feed.state":"feed.state"}"#),
+            ("version", "1"),
+        ];
+        for (name, text) in files {
+            std::fs::write(need.join(name), text).unwrap();
+        }
+        Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+    }
+
+    struct World {
+        cluster: MockCluster<'static, DefaultProducerContext>,
+        _folder: tempfile::TempDir,
+        bus: Bus,
+        states: Follower,
+        last: Option<FeedState>,
+    }
+
+    impl World {
+        async fn start() -> Self {
+            let cluster = MockCluster::new(1).unwrap();
+            cluster.create_topic("feed", PARTITIONS, 1).unwrap();
+            cluster.create_topic("feed.state", 1, 1).unwrap();
+            let folder = tempfile::tempdir().unwrap();
+            let bus = bus(folder.path(), &cluster.bootstrap_servers());
+            let states = bus.follow(Topic::FeedState, Start::Beginning).await.unwrap();
+            Self { cluster, _folder: folder, bus, states, last: None }
+        }
+
+        fn publisher(&self) -> Publisher {
+            let origin = Origin { tenant: "platform".to_owned(), environment: "test".to_owned() };
+            Publisher::new(self.bus.clone(), origin, &Registry::new(), CancellationToken::new()).unwrap()
+        }
+
+        /// The next heartbeat, with the time since the one before, ms.
+        async fn next(&mut self) -> (FeedState, i64) {
+            loop {
+                let Followed::Record { value, .. } = timeout(LONG, self.states.next()).await.unwrap().unwrap() else {
+                    continue;
+                };
+                let state = read_state(&value.unwrap()).unwrap();
+                let waited = self.last.as_ref().map_or(0, |last| state.at - last.at);
+                self.last = Some(state.clone());
+                return (state, waited);
+            }
+        }
+
+        async fn until(&mut self, is_wanted: impl Fn(&FeedState) -> bool) -> (FeedState, i64) {
+            loop {
+                let (state, waited) = self.next().await;
+                if is_wanted(&state) {
+                    return (state, waited);
+                }
+            }
+        }
+    }
+
+    fn is_up(state: &FeedState) -> bool {
+        state.producers.iter().all(|producer| producer.up)
+    }
+
+    /// One instance publishes. Another one that stands by takes its place when it is silent for too long, or says that it goes, and
+    /// recovers what nobody has heard since the last alive.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn one_publishes_and_the_next_goes_on_where_it_ended() {
+        let mut world = World::start().await;
+        let start = |world: &World, timestamp| {
+            let publisher = world.publisher();
+            let (active, draining) = (publisher.active.clone(), publisher.draining.clone());
+            let asked: Arc<Mutex<Vec<Option<i64>>>> = Arc::default();
+            let ours = Arc::clone(&asked);
+            let connect = move || Script { asked: Arc::clone(&ours), ..Script::from(timestamp) };
+            (tokio::spawn(publisher.run(connect)), active, draining, asked)
+        };
+        let (first, first_is_active, _, asked) = start(&world, 1_000_000);
+        let (said, _) = world.until(is_up).await;
+        assert_eq!((said.producers[0].recover_from, said.leaving), (Some(1_010_000), false));
+        assert_eq!(*asked.lock().unwrap(), [None], "nobody has heard anything");
+        let (second, second_is_active, second_drains, asked) = start(&world, 2_000_000);
+        // A change is told at once, whenever the last heartbeat was.
+        world.next().await;
+        for _ in 0..3 {
+            let (told, waited) = world.next().await;
+            assert!(is_up(&told) && (500..5_000).contains(&waited), "{told:?} after {waited} ms");
+        }
+        assert_eq!((first_is_active.get(), second_is_active.get()), (1, 0));
+
+        // It falls silent without a last word.
+        first.abort();
+        let (told, waited) = world.until(|told| told.producers != said.producers).await;
+        assert!(waited > 5_000, "{told:?} after {waited} ms");
+        let (told, _) = world.until(is_up).await;
+        assert_eq!((second_is_active.get(), told.producers[0].recover_from), (1, Some(2_010_000)));
+        assert_eq!(*asked.lock().unwrap(), [Some(1_010_000)]);
+
+        // It drains.
+        let (third, third_is_active, third_drains, asked) = start(&world, 3_000_000);
+        world.next().await;
+        assert_eq!(third_is_active.get(), 0);
+        second_drains.cancel();
+        world.until(|told| told.leaving).await;
+        let (told, waited) = world.next().await;
+        assert!(!told.leaving && waited < 5_000, "{told:?} after {waited} ms");
+        world.until(is_up).await;
+        assert_eq!(*asked.lock().unwrap(), [Some(2_010_000)]);
+        third_drains.cancel();
+        for ended in [second, third] {
+            timeout(LONG, ended).await.unwrap().unwrap().unwrap();
+        }
+
+        // Each heartbeat stands in every partition of the feed.
+        let (last, _) = world.until(|told| told.leaving).await;
+        let mut feed = world.bus.follow(Topic::Feed, Start::Beginning).await.unwrap();
+        let mut beats: BTreeMap<i32, BTreeSet<i64>> = BTreeMap::new();
+        while let Followed::Record { partition, value, .. } = timeout(LONG, feed.next()).await.unwrap().unwrap() {
+            let Some(FeedMessage::Heartbeat(beat)) = decode(&value.unwrap()).unwrap().map(|envelope| envelope.body)
+            else {
+                panic!("the script has no messages")
+            };
+            beats.entry(partition).or_default().insert(beat.at);
+        }
+        assert_eq!(beats.keys().copied().collect::<Vec<_>>(), (0..PARTITIONS).collect::<Vec<_>>());
+        assert!(beats.values().all(|at| *at == beats[&0] && at.contains(&last.at) && at.len() > 6), "{beats:?}");
+    }
+
+    /// The mock broker knows no epochs of producers, so it is told to refuse as a real one does.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_deposed_instance_ends_its_turn_without_a_last_word() {
+        let mut world = World::start().await;
+        let publisher = world.publisher();
+        let turn = tokio::spawn(async move { publisher.turn(Script::from(1_000_000)).await });
+        world.until(is_up).await;
+        let refusal = RDKafkaRespErr::RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+        world.cluster.request_errors(RDKafkaApiKey::AddPartitionsToTxn, &[refusal; 3]);
+        let ended = timeout(LONG, turn).await.unwrap().unwrap();
+        assert!(matches!(ended, Ok(TurnEnd::Fenced)), "{ended:?}");
+        world.cluster.clear_request_errors(RDKafkaApiKey::AddPartitionsToTxn);
+        let (last, next) = (world.last.clone().unwrap(), world.publisher());
+        let before = next.last_word().await.unwrap();
+        assert!(before[0].up && before[0].recover_from == last.producers[0].recover_from, "{before:?}");
+    }
+
+    /// Everybody learns that a producer is down before the source is connected again.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_lost_source_takes_its_producers_down() {
+        let mut world = World::start().await;
+        let script = Script { is_gone_at_the_end: true, ..Script::from(1_000_000) };
+        let ended = timeout(LONG, world.publisher().turn(script)).await.unwrap();
+        assert!(matches!(ended, Ok(TurnEnd::SourceLost)), "{ended:?}");
+        world.until(is_up).await;
+        let (last, _) = world.until(|told| !is_up(told)).await;
+        let told = (last.producers[0].reason.as_str(), last.producers[0].recover_from, last.leaving);
+        assert_eq!(told, ("connection_down", Some(1_010_000), false));
+    }
 }

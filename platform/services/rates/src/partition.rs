@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use paddock_events::{
-    CancelledRange, CatalogueEvent, Envelope, FeedMessage, LineKey, LineName, OfferHeartbeat, OfferMessage, Origin,
-    ResultMessage, Topic, decode,
+    CancelledRange, CatalogueEvent, Envelope, FeedMessage, LineKey, LineName, MarketStatus, OfferHeartbeat,
+    OfferMessage, Origin, ResultMessage, Topic, decode,
 };
 use paddock_market_book::Book;
 use paddock_service::kafka::Consumed;
@@ -17,7 +17,7 @@ use prometheus::IntCounter;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
-use crate::domain::{Change, Conditions, EventState, Fact, differs, fold, offer};
+use crate::domain::{Change, Conditions, EventState, Fact, differs, fold, next_sequence, offer};
 use crate::producers::Producers;
 use crate::store;
 
@@ -78,6 +78,7 @@ pub struct Partition {
     next_offset: i64,
     events: BTreeMap<String, EventState>,
     checked_until: i64,
+    complete_until: Option<i64>,
 }
 
 /// What a transaction has touched so far.
@@ -95,12 +96,18 @@ impl Partition {
         let mut connection = pool.acquire().await?;
         let next_offset = offsets::load(&mut connection, Topic::Feed.name(), number).await?;
         let events = store::partition(&mut connection, number).await?;
-        Ok(Self { number, next_offset, events, checked_until: 0 })
+        Ok(Self { number, next_offset, events, checked_until: 0, complete_until: None })
     }
 
     /// Offset of the next record to take effect.
     pub const fn next_offset(&self) -> i64 {
         self.next_offset
+    }
+
+    /// Everything that the feed said in this partition up to then was taken in, ms by its clock, which counts as right unless it is
+    /// ahead of ours; `None` before the first heartbeat.
+    pub const fn complete_until(&self) -> Option<i64> {
+        self.complete_until
     }
 
     /// Takes in records of this partition, in order. On an error nothing was committed: load again.
@@ -117,14 +124,19 @@ impl Partition {
         };
         let mut transaction = pool.begin().await?;
         self.keep(&mut transaction, last + 1).await?;
-        let (mut touched, mut unreadable) = (Touched::default(), 0);
+        let (mut touched, mut unreadable, mut complete_until) = (Touched::default(), 0, self.complete_until);
         let first = self.next_offset;
         for record in records.iter().filter(|record| record.offset >= first) {
             let Some(value) = &record.value else { continue };
             match decode::<FeedMessage>(value) {
-                Ok(Some(envelope)) => {
-                    self.apply(&mut transaction, around, &mut touched, envelope.id, envelope.body, record.offset)
-                        .await?;
+                Ok(Some(Envelope { body: FeedMessage::Heartbeat(beat), .. })) => {
+                    complete_until = complete_until.max(Some(beat.at.min(around.now)));
+                }
+                Ok(Some(Envelope { id, body, .. })) => {
+                    // That a line was closed is told, also if the next record opens it again: no bet may wait out its delay over that.
+                    if self.apply(&mut transaction, around, &mut touched, id, body, record.offset).await? {
+                        self.publish(&mut transaction, outlet, around, &std::mem::take(&mut touched)).await?;
+                    }
                 }
                 Ok(None) => {}
                 // One bad record never stops the others.
@@ -138,6 +150,7 @@ impl Partition {
         transaction.commit().await?;
         outlet.unreadable.inc_by(unreadable);
         self.next_offset = last + 1;
+        self.complete_until = complete_until;
         self.events.retain(|_, event| !event.is_over());
         outlet.outbox.committed();
         Ok(())
@@ -288,6 +301,7 @@ impl Partition {
         }
     }
 
+    /// Takes in what a message says; whether that closes a line that readers see as open.
     async fn apply(
         &mut self,
         connection: &mut PgConnection,
@@ -296,8 +310,9 @@ impl Partition {
         id: Uuid,
         message: FeedMessage,
         offset: i64,
-    ) -> Result<(), PartitionError> {
-        let event_id = message.event_id().to_owned();
+    ) -> Result<bool, PartitionError> {
+        let Some(head) = message.head() else { return Ok(false) };
+        let event_id = head.event_id.clone();
         if !self.events.contains_key(&event_id)
             && let Some(known) = store::one_event(connection, &event_id).await?
         {
@@ -331,10 +346,24 @@ impl Partition {
         if change.event {
             touched.events.entry(event_id.clone()).or_insert(before);
         }
+        let closes = self.closes(around, &event_id, &change.lines);
         if !change.lines.is_empty() {
             touched.lines.entry(event_id).or_default().extend(change.lines);
         }
-        Ok(())
+        Ok(closes)
+    }
+
+    /// Whether one of an event's lines was last published as open and is so no more.
+    fn closes(&self, around: &Surroundings, event_id: &str, names: &[LineName]) -> bool {
+        let Some(event) = self.events.get(event_id) else { return false };
+        let is_open = |status| status == MarketStatus::Active;
+        names.iter().any(|name| {
+            event.lines.get(name).is_some_and(|line| {
+                line.offered.as_ref().is_some_and(|offered| is_open(offered.status))
+                    && offer(event, name, line, &self.conditions(around, line.product))
+                        .is_some_and(|new| !is_open(new.status))
+            })
+        })
     }
 
     /// Writes what was touched, and what readers need to know of it.
@@ -349,7 +378,7 @@ impl Partition {
             let Some(event) = self.events.get_mut(id) else { continue };
             let shown = before.as_ref() != Some(&event.catalogue());
             if shown {
-                event.sequence += 1;
+                event.sequence = next_sequence(event.sequence, around.now);
             }
             store::save_event(connection, event, self.number).await?;
             if shown {
@@ -365,7 +394,7 @@ impl Partition {
             let mut result = fold(event_id, line, &facts);
             result.sequence = published.as_ref().map_or(0, |published| published.sequence);
             if published.as_ref() != Some(&result) {
-                result.sequence += 1;
+                result.sequence = next_sequence(result.sequence, around.now);
                 store::save_result(connection, &result).await?;
                 let message = ResultMessage::LineResult(result);
                 outlet.outbox.add(connection, &Envelope::now(&outlet.origin, message)).await?;
@@ -391,7 +420,7 @@ impl Partition {
                 continue;
             };
             if let Some(mut new) = new {
-                new.sequence += 1;
+                new.sequence = next_sequence(new.sequence, around.now);
                 let message = OfferMessage::Line(new.clone());
                 outlet.outbox.add(connection, &Envelope::now(&outlet.origin, message)).await?;
                 line.offered = Some(new);
@@ -460,6 +489,8 @@ fn facts(message: FeedMessage) -> Vec<(LineName, Fact)> {
             let fact = Fact::CancelUndone { at: it.head.timestamp, start_time: it.start_time, end_time: it.end_time };
             it.lines.into_iter().map(|line| (line, fact.clone())).collect()
         }
-        FeedMessage::Fixture(_) | FeedMessage::OddsChange(_) | FeedMessage::BetStop(_) => Vec::new(),
+        FeedMessage::Fixture(_) | FeedMessage::OddsChange(_) | FeedMessage::BetStop(_) | FeedMessage::Heartbeat(_) => {
+            Vec::new()
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use paddock_events::{FeedState, Topic};
+use paddock_events::{FeedState, OfferFreshness, Topic};
 use paddock_market_book::Book;
 use paddock_service::kafka::{Bus, Consumed, GroupConsumer, Step};
 use paddock_service::postgres::Database;
@@ -23,10 +23,8 @@ use crate::producers::Producers;
 
 /// Records taken in together.
 const BATCH: usize = 500;
-/// How often producers and kick-offs are looked at.
+/// How often producers, kick-offs and the feed's heartbeats are looked at.
 const LOOK: Duration = Duration::from_millis(250);
-/// Time between heartbeats.
-const HEARTBEAT: Duration = Duration::from_secs(1);
 /// Time between withdrawals of old events.
 const WITHDRAW: Duration = Duration::from_mins(1);
 
@@ -74,8 +72,10 @@ struct Owned {
     partition: Partition,
     /// The group's offset was put where ours is.
     placed: bool,
-    /// Everything in it was taken in.
-    complete: bool,
+    /// Up to when readers were told that it is complete, ms.
+    vouched: Option<i64>,
+    /// That has been long ago.
+    silent: bool,
 }
 
 fn now() -> i64 {
@@ -118,7 +118,7 @@ impl Worker {
         let mut producers = Producers::at(self.feed_state.borrow().as_ref(), now());
         let mut looks = interval(LOOK);
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut beat_at, mut withdraw_at) = (Instant::now(), Instant::now());
+        let mut withdraw_at = Instant::now();
         loop {
             tokio::select! {
                 biased;
@@ -128,7 +128,7 @@ impl Worker {
                     owned.retain(|number, _| now.contains(number));
                     // What stays is read from the group's offset as well.
                     for it in owned.values_mut() {
-                        (it.placed, it.complete) = (false, false);
+                        it.placed = false;
                     }
                     for number in now {
                         if let Entry::Vacant(place) = owned.entry(number) {
@@ -156,10 +156,7 @@ impl Worker {
                         self.refresh(&mut owned, &around).await?;
                     }
                     self.begun(&mut owned, &around).await?;
-                    if beat_at <= Instant::now() {
-                        beat_at = Instant::now() + HEARTBEAT;
-                        self.beat(&owned, &around, offer_partitions).await?;
-                    }
+                    self.beat(&mut owned, &around, offer_partitions).await?;
                     if withdraw_at <= Instant::now() {
                         withdraw_at = Instant::now() + WITHDRAW;
                         let before = now() - i64::try_from(self.keep_closed.as_millis()).unwrap_or(i64::MAX);
@@ -180,7 +177,7 @@ impl Worker {
         let pool = self.database.pool();
         let mut partition = Partition::load(&pool, number).await?;
         partition.refresh(&pool, &self.outlet, around).await?;
-        Ok(Owned { partition, placed: false, complete: false })
+        Ok(Owned { partition, placed: false, vouched: None, silent: false })
     }
 
     async fn take(
@@ -209,7 +206,6 @@ impl Worker {
         }
         for (number, records) in records {
             let Some(it) = owned.get_mut(&number) else { continue };
-            it.complete = false;
             let first = records.first().map_or(0, |record| record.offset);
             if !std::mem::replace(&mut it.placed, true) && first != it.partition.next_offset() {
                 consumer.seek(Topic::Feed, number, it.partition.next_offset())?;
@@ -240,9 +236,7 @@ impl Worker {
         }
         for number in ends {
             let Some(it) = owned.get_mut(&number) else { continue };
-            if std::mem::replace(&mut it.placed, true) {
-                it.complete = true;
-            } else {
+            if !std::mem::replace(&mut it.placed, true) {
                 // Nothing is left from the group's offset on; ours may stand before it, after a restore.
                 consumer.seek(Topic::Feed, number, it.partition.next_offset())?;
             }
@@ -264,19 +258,58 @@ impl Worker {
         Ok(())
     }
 
-    /// A partition that is behind is not vouched for.
+    /// Vouches for partitions up to what was heard in each of them: that the others are heard, or that nothing fails, proves nothing.
     async fn beat(
         &self,
-        owned: &BTreeMap<i32, Owned>,
+        owned: &mut BTreeMap<i32, Owned>,
         around: &Surroundings,
         offer_partitions: i32,
     ) -> Result<(), PartitionError> {
-        let complete: Vec<&Partition> = owned.values().filter(|it| it.complete).map(|it| &it.partition).collect();
-        if complete.is_empty() {
-            return Ok(());
+        let states = owned.iter().map(|(number, it)| (*number, it.partition.complete_until(), it.vouched));
+        for (until, numbers) in to_vouch_for(states, around.now) {
+            let partitions: Vec<&Partition> =
+                numbers.iter().filter_map(|number| owned.get(number)).map(|it| &it.partition).collect();
+            heartbeat(&self.database.pool(), &self.outlet, around, &partitions, until, offer_partitions).await?;
+            for number in numbers {
+                if let Some(it) = owned.get_mut(&number) {
+                    (it.vouched, it.silent) = (Some(until), false);
+                }
+            }
         }
-        heartbeat(&self.database.pool(), &self.outlet, around, &complete, around.now, offer_partitions).await
+        for (number, it) in owned {
+            if it.vouched.is_some_and(|until| !is_recent(until, around.now)) && !std::mem::replace(&mut it.silent, true)
+            {
+                tracing::warn!(
+                    partition = number,
+                    "no recent heartbeat of the feed in this partition: no bets are taken on its events; if other partitions \
+                     are heard, look at the broker that leads this one"
+                );
+            }
+        }
+        Ok(())
     }
+}
+
+/// Of each partition: its number, up to when it is complete, and up to when readers know that. Those of which there is news, by the
+/// time; a partition that is far behind is not worth a word.
+fn to_vouch_for(
+    partitions: impl Iterator<Item = (i32, Option<i64>, Option<i64>)>,
+    now: i64,
+) -> BTreeMap<i64, Vec<i32>> {
+    let mut by_time: BTreeMap<i64, Vec<i32>> = BTreeMap::new();
+    for (number, complete_until, vouched) in partitions {
+        if let Some(until) = complete_until
+            && complete_until > vouched
+            && is_recent(until, now)
+        {
+            by_time.entry(until).or_default().push(number);
+        }
+    }
+    by_time
+}
+
+const fn is_recent(at: i64, now: i64) -> bool {
+    now.saturating_sub(at) <= OfferFreshness::LIMIT_MS
 }
 
 fn around(book: &Arc<Book>, producers: &Producers) -> Surroundings {
@@ -287,7 +320,7 @@ fn around(book: &Arc<Book>, producers: &Producers) -> Surroundings {
 mod tests {
     use std::path::Path;
 
-    use paddock_events::{Envelope, FeedMessage, Origin};
+    use paddock_events::{Envelope, FeedHeartbeat, FeedMessage, OfferMessage, Origin, decode};
     use paddock_service::Readiness;
     use paddock_service::binding::Bindings;
     use paddock_service::kafka::Record;
@@ -327,6 +360,49 @@ mod tests {
         Record::of(&Envelope::now(&origin(), message)).unwrap()
     }
 
+    fn beats(partitions: std::ops::Range<i32>) -> Vec<Record> {
+        let beat = Envelope::now(&origin(), FeedMessage::Heartbeat(FeedHeartbeat { at: now() }));
+        partitions.map(|number| Record { partition: Some(number), ..Record::of(&beat).unwrap() }).collect()
+    }
+
+    async fn told(pool: &PgPool) -> Vec<OfferMessage> {
+        let values: Vec<Vec<u8>> =
+            sqlx::query_scalar("SELECT value FROM outbox ORDER BY id").fetch_all(pool).await.unwrap();
+        values.iter().map(|value| decode::<OfferMessage>(value).unwrap().unwrap().body).collect()
+    }
+
+    /// Up to when each partition of the feed is vouched for.
+    async fn vouched(pool: &PgPool) -> BTreeMap<i32, i64> {
+        let mut vouched = BTreeMap::new();
+        for message in told(pool).await {
+            if let OfferMessage::Heartbeat(beat) = message {
+                vouched.extend(beat.feed_partitions.iter().map(|number| (*number, beat.at)));
+            }
+        }
+        vouched
+    }
+
+    /// Lets the feed give a sign of life in partitions of its topic until what rates vouches for is as wanted.
+    async fn beat_until(
+        pool: &PgPool,
+        bus: &Bus,
+        partitions: std::ops::Range<i32>,
+        is_wanted: impl Fn(&BTreeMap<i32, i64>) -> bool,
+    ) {
+        let mut producer = bus.fenced_producer("feed").unwrap();
+        producer.take_over().await.unwrap();
+        let started = Instant::now();
+        loop {
+            let vouched = vouched(pool).await;
+            if is_wanted(&vouched) {
+                return;
+            }
+            assert!(started.elapsed().as_secs() < 60, "vouched for: {vouched:?}");
+            producer.publish(&beats(partitions.clone())).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+
     async fn until_known(pool: &PgPool, events: i64) {
         let started = Instant::now();
         loop {
@@ -339,7 +415,7 @@ mod tests {
         }
     }
 
-    async fn run_until_known(pool: &PgPool, bus: &Bus, events: i64) {
+    async fn start(pool: &PgPool, bus: &Bus) -> (CancellationToken, tokio::task::JoinHandle<anyhow::Result<()>>) {
         let book = BookHolder::new(Readiness::default().gate("market-book", "not loaded"));
         book.put(br#"{"schema":1,"generation":1,"rules":[]}"#).await.unwrap();
         let (_state, feed_state) = watch::channel(Some(FeedState { at: now(), producers: Vec::new(), leaving: false }));
@@ -357,26 +433,24 @@ mod tests {
             metrics: Metrics::register(&Registry::new()).unwrap(),
             draining: draining.clone(),
         };
-        let worker = tokio::spawn(worker.run());
+        (draining, tokio::spawn(worker.run()))
+    }
+
+    /// The sequence of each event as it was told.
+    async fn run_until_known(pool: &PgPool, bus: &Bus, events: i64) -> BTreeMap<String, i64> {
+        let (draining, worker) = start(pool, bus).await;
         until_known(pool, events).await;
-        // Both partitions are vouched for once they were read to their end.
-        let started = Instant::now();
-        loop {
-            let vouched: bool = sqlx::query_scalar(
-                "SELECT EXISTS (SELECT FROM outbox WHERE convert_from(value, 'UTF8') LIKE '%\"feedPartitions\":[0,1]%')",
-            )
-            .fetch_one(pool)
-            .await
-            .unwrap();
-            if vouched {
-                break;
-            }
-            assert!(started.elapsed().as_secs() < 60, "both partitions are read to their end");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-        sqlx::query("DELETE FROM outbox").execute(pool).await.unwrap();
+        beat_until(pool, bus, 0..2, |vouched| vouched.len() == 2).await;
         draining.cancel();
         worker.await.unwrap().unwrap();
+        let mut sequences = BTreeMap::new();
+        for message in told(pool).await {
+            if let OfferMessage::Event(event) = message {
+                sequences.insert(event.event_id, event.sequence);
+            }
+        }
+        sqlx::query("DELETE FROM outbox").execute(pool).await.unwrap();
+        sequences
     }
 
     async fn say(bus: &Bus, records: &[Record]) {
@@ -401,13 +475,53 @@ mod tests {
         };
         let (_cluster, bus, records) = made(0..30);
         say(&bus, &records).await;
-        run_until_known(&pool, &bus, 30).await;
+        let before = run_until_known(&pool, &bus, 30).await;
+        assert_eq!(before.len(), 30);
         // The database comes back from yesterday's backup; the group's offsets are of today, and nothing new is said.
         sqlx::raw_sql("DELETE FROM event; UPDATE consumer_offset SET next_offset = 0").execute(&pool).await.unwrap();
-        run_until_known(&pool, &bus, 30).await;
+        let after = run_until_known(&pool, &bus, 30).await;
+        assert!(
+            before.iter().all(|(event, sequence)| after[event] > *sequence),
+            "readers know {before:?}, now {after:?}"
+        );
         // The topic is made anew and shorter.
         let (_cluster, bus, records) = made(30..38);
         say(&bus, &records).await;
         run_until_known(&pool, &bus, 38).await;
+    }
+
+    /// A fetch that hangs brings no record, no end and no error.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_partition_that_is_not_heard_is_not_vouched_for() {
+        let server = paddock_test_postgres::Server::start().await.unwrap();
+        let pool = server.database(&crate::MIGRATIONS).await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let cluster = MockCluster::new(1).unwrap();
+        cluster.create_topic("feed", 2, 1).unwrap();
+        cluster.create_topic("offer", 1, 1).unwrap();
+        let bus = bus(folder.path(), &cluster.bootstrap_servers());
+        let (draining, worker) = start(&pool, &bus).await;
+        beat_until(&pool, &bus, 0..2, |vouched| vouched.len() == 2).await;
+        let silent_since = now();
+        beat_until(&pool, &bus, 0..1, |vouched| vouched[&0] > silent_since + 1_000).await;
+        let vouched = vouched(&pool).await;
+        assert!(vouched[&1] <= silent_since, "{vouched:?}, silent since {silent_since}");
+        draining.cancel();
+        worker.await.unwrap().unwrap();
+    }
+
+    #[test]
+    fn each_partition_is_vouched_for_up_to_its_own_time_and_once() {
+        let now = 100_000;
+        let partitions = [
+            (0, Some(99_000), Some(98_000)),
+            (1, Some(99_000), None),
+            (2, Some(97_500), Some(96_500)),
+            (3, Some(99_000), Some(99_000)),
+            (4, None, None),
+            (5, Some(96_999), Some(90_000)),
+        ];
+        let expected = BTreeMap::from([(97_500, vec![2]), (99_000, vec![0, 1])]);
+        assert_eq!(to_vouch_for(partitions.into_iter(), now), expected);
     }
 }

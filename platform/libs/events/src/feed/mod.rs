@@ -10,7 +10,7 @@ mod state;
 pub use event::{Clock, Competitor, EventStatus, Fixture, Named, Score, Side, SportEventStatus};
 pub use market::{BetStop, FeedMarket, FeedOutcome, LineName, MarketStatus, OddsChange};
 pub use result::{BetCancel, BetSettlement, MarketResult, OutcomeResult, RollbackBetCancel, RollbackBetSettlement};
-pub use state::{FeedState, FeedStateMessage, ProducerScope, ProducerState};
+pub use state::{FeedHeartbeat, FeedState, FeedStateMessage, ProducerScope, ProducerState};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -52,35 +52,23 @@ pub enum FeedMessage {
     BetCancel(BetCancel),
     /// Undo of void.
     RollbackBetCancel(RollbackBetCancel),
+    /// Freshness.
+    Heartbeat(FeedHeartbeat),
 }
 
 impl FeedMessage {
-    /// What every message begins with.
-    pub const fn head(&self) -> &FeedHead {
+    /// What every message of a producer begins with; a heartbeat is the feed's own.
+    pub const fn head(&self) -> Option<&FeedHead> {
         match self {
-            Self::Fixture(it) => &it.head,
-            Self::OddsChange(it) => &it.head,
-            Self::BetStop(it) => &it.head,
-            Self::BetSettlement(it) => &it.head,
-            Self::RollbackBetSettlement(it) => &it.head,
-            Self::BetCancel(it) => &it.head,
-            Self::RollbackBetCancel(it) => &it.head,
+            Self::Fixture(it) => Some(&it.head),
+            Self::OddsChange(it) => Some(&it.head),
+            Self::BetStop(it) => Some(&it.head),
+            Self::BetSettlement(it) => Some(&it.head),
+            Self::RollbackBetSettlement(it) => Some(&it.head),
+            Self::BetCancel(it) => Some(&it.head),
+            Self::RollbackBetCancel(it) => Some(&it.head),
+            Self::Heartbeat(_) => None,
         }
-    }
-
-    /// The event it is about.
-    pub fn event_id(&self) -> &str {
-        &self.head().event_id
-    }
-
-    /// The producer that sent it.
-    pub const fn product(&self) -> u32 {
-        self.head().product
-    }
-
-    /// The producer's time, ms.
-    pub const fn timestamp(&self) -> i64 {
-        self.head().timestamp
     }
 }
 
@@ -90,8 +78,9 @@ impl Body for FeedMessage {
 
     /// The line if it is about one line only, else the event.
     fn key(&self) -> String {
+        let Some(FeedHead { event_id, .. }) = self.head() else { return "heartbeat".to_owned() };
         let lines: Vec<&LineName> = match self {
-            Self::Fixture(_) | Self::BetStop(_) => Vec::new(),
+            Self::Fixture(_) | Self::BetStop(_) | Self::Heartbeat(_) => Vec::new(),
             Self::OddsChange(it) => it.markets.iter().map(|market| &market.line).collect(),
             Self::BetSettlement(it) => it.markets.iter().map(|market| &market.line).collect(),
             Self::RollbackBetSettlement(it) => it.lines.iter().collect(),
@@ -99,12 +88,13 @@ impl Body for FeedMessage {
             Self::RollbackBetCancel(it) => it.lines.iter().collect(),
         };
         match lines.as_slice() {
-            [line] => LineKey::new(self.event_id(), line.market_id, line.specifiers.clone()).to_string(),
-            _ => self.event_id().to_owned(),
+            [line] => LineKey::new(event_id, line.market_id, line.specifiers.clone()).to_string(),
+            _ => event_id.clone(),
         }
     }
 
+    /// The event. Heartbeats go to every partition, so their writer names each.
     fn partition_key(&self) -> String {
-        self.event_id().to_owned()
+        self.head().map_or_else(|| self.key(), |head| head.event_id.clone())
     }
 }

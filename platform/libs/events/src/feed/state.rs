@@ -1,4 +1,4 @@
-//! Topic `feed.state`: the heartbeat with every producer's state.
+//! The feed's heartbeats: with every producer's state on topic `feed.state`, and in every partition of topic `feed`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -45,6 +45,13 @@ pub struct FeedState {
     /// The writer's last word: another instance may take over at once.
     #[serde(default)]
     pub leaving: bool,
+}
+
+/// Each second and in every partition of topic `feed`: everything that the feed said up to `at` stands before it in this partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FeedHeartbeat {
+    /// When it was written, ms since 1970 UTC by the feed's clock.
+    pub at: i64,
 }
 
 /// What topic `feed.state` carries.

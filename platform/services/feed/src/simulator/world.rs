@@ -276,7 +276,7 @@ mod tests {
         for said in [PRE_MATCH, LIVE].into_iter().flat_map(|product| world.snapshot(NOON, product).unwrap()) {
             match said.message {
                 FeedMessage::Fixture(fixture) => drop(known.insert(fixture.head.event_id)),
-                other => assert!(known.contains(other.event_id()), "{other:?}"),
+                other => assert!(known.contains(&other.head().unwrap().event_id), "{other:?}"),
             }
         }
         assert!(known.len() > 20);
@@ -297,7 +297,7 @@ mod tests {
         let last_price = |list: &[Said]| -> HashMap<String, Uuid> {
             list.iter()
                 .filter(|said| matches!(said.message, FeedMessage::OddsChange(_)))
-                .map(|said| (said.message.event_id().to_owned(), said.id))
+                .map(|said| (said.message.head().unwrap().event_id.clone(), said.id))
                 .collect()
         };
         assert_eq!(last_price(&all), last_price(&thin));
