@@ -22,6 +22,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page/board.js", get(async || file(SCRIPT, include_str!("page/board.js"))))
         .route("/page/dom.js", get(async || file(SCRIPT, include_str!("page/dom.js"))))
         .route("/page/me.js", get(async || file(SCRIPT, include_str!("page/me.js"))))
+        .route("/page/placing.js", get(async || file(SCRIPT, include_str!("page/placing.js"))))
         .route("/page/slip.js", get(async || file(SCRIPT, include_str!("page/slip.js"))))
 }
 

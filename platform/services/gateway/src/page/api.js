@@ -2,6 +2,8 @@
 
 const BASE = '/api/v1';
 const KEY = 'paddock.token';
+// Longer than the gateway waits for anybody.
+const PATIENCE = 20000;
 
 let token = sessionStorage.getItem(KEY);
 
@@ -16,19 +18,20 @@ export class Refused extends Error {
 }
 
 export async function call(method, path, body, headers = {}) {
-  const options = { method, headers: { accept: 'application/json', ...headers } };
+  const options = { method, headers: { accept: 'application/json', ...headers }, signal: AbortSignal.timeout(PATIENCE) };
   if (token) options.headers.authorization = `Bearer ${token}`;
   if (body !== undefined) {
     options.headers['content-type'] = 'application/json';
     options.body = JSON.stringify(body);
   }
   let response;
+  let text;
   try {
     response = await fetch(BASE + path, options);
+    text = await response.text();
   } catch {
     throw new Refused(0, {});
   }
-  const text = await response.text();
   let content = {};
   try { content = text ? JSON.parse(text) : {}; } catch { /* not ours: a proxy's page */ }
   if (!response.ok) {
@@ -52,6 +55,7 @@ export async function logIn(email, password) {
 }
 
 export async function logOut() {
+  document.dispatchEvent(new Event('logout'));
   try { await call('DELETE', '/sessions/current'); } finally { if (token) forget(); }
 }
 
