@@ -16,9 +16,9 @@ use uuid::Uuid;
 use crate::bank::{Bank, BankError};
 use crate::domain::money_moves::Move;
 use crate::settlement::Payer;
-use crate::store::Store;
+use crate::store::{Status, Store};
 use crate::testing;
-use crate::testing_world::{World, request, result};
+use crate::testing_world::{Crash, World, request, result};
 
 const BIG: &str = "100000.00";
 
@@ -99,6 +99,34 @@ async fn a_very_popular_line_is_settled() {
     assert_eq!(due(&world).await, 2501);
     let left: i64 = sqlx::query_scalar("SELECT count(*) FROM line_due").fetch_one(&world.pool).await.unwrap();
     assert_eq!(left, 0);
+}
+
+/// Bets that are refused while a result of their line is known wait for no settlement: there would be more and more of them at the
+/// front of those that do.
+#[tokio::test]
+async fn a_bet_that_is_refused_is_not_due() {
+    let world = World::start(BIG, 0).await;
+    for (number, cash, age, code) in [(1, "5.00", 0, "insufficient-funds"), (2, "50.00", 11, "account-unavailable")] {
+        world.bank.crash(Some(Crash::Before(0)));
+        let ticket = world.place(world.customer(cash), "10.00").await;
+        assert_eq!(ticket.status, Status::Received);
+        world.result(&result(&testing::key(), number, Some(true), false)).await;
+        assert_eq!(world.payer.store.mark_due(1000).await.unwrap(), usize::try_from(number).unwrap());
+        assert_eq!(due(&world).await, 1, "it is marked while nobody knows what becomes of it");
+        sqlx::query("UPDATE ticket SET received_at = received_at - $1 * interval '1 second'")
+            .bind(age)
+            .execute(&world.pool)
+            .await
+            .unwrap();
+        world.bank.crash(if age > 0 { Some(Crash::Before(0)) } else { None });
+        world.resume().await;
+        let ticket = world.ticket(ticket.id).await;
+        assert_eq!((ticket.status, ticket.code.as_deref()), (Status::Rejected, Some(code)));
+        assert_eq!(due(&world).await, 0, "{code}");
+        // A result for each has come: the line takes bets again.
+        world.result(&result(&testing::key(), number * 10, None, false)).await;
+        world.payer.store.mark_due(1000).await.unwrap();
+    }
 }
 
 #[tokio::test]

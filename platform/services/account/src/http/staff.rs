@@ -1,4 +1,4 @@
-//! What staff may do here; every call is audited.
+//! What staff may do here; every call that is not refused is audited.
 
 use axum::Json;
 use axum::extract::State;

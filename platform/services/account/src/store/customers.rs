@@ -69,7 +69,8 @@ impl Store {
         .transpose()
     }
 
-    /// Sets a customer's state; any state but active ends all sessions in the same transaction. Repeating it changes nothing.
+    /// Sets a customer's state; any state but active ends all sessions in the same transaction. Repeating it changes nothing but
+    /// the audit, which has every call.
     pub async fn set_state(&self, customer: Uuid, state: CustomerState, audit: &Audit) -> Result<(), StoreError> {
         let mut transaction = self.database.pool().begin().await?;
         let before: Option<String> = sqlx::query_scalar("SELECT state FROM customers WHERE id = $1 FOR NO KEY UPDATE")
@@ -77,23 +78,22 @@ impl Store {
             .fetch_optional(&mut *transaction)
             .await?;
         let before: CustomerState = read("state", &before.ok_or(StoreError::CustomerNotFound(customer))?)?;
-        if before == state {
-            return Ok(());
+        if before != state {
+            sqlx::query("UPDATE customers SET state = $2, sequence = sequence + 1 WHERE id = $1")
+                .bind(customer)
+                .bind(state.to_string())
+                .execute(&mut *transaction)
+                .await?;
+            if state != CustomerState::Active {
+                sqlx::query(
+                    "UPDATE sessions SET revoked_at = clock_timestamp() WHERE customer_id = $1 AND revoked_at IS NULL",
+                )
+                .bind(customer)
+                .execute(&mut *transaction)
+                .await?;
+            }
+            self.tell(&mut transaction, customer).await?;
         }
-        sqlx::query("UPDATE customers SET state = $2, sequence = sequence + 1 WHERE id = $1")
-            .bind(customer)
-            .bind(state.to_string())
-            .execute(&mut *transaction)
-            .await?;
-        if state != CustomerState::Active {
-            sqlx::query(
-                "UPDATE sessions SET revoked_at = clock_timestamp() WHERE customer_id = $1 AND revoked_at IS NULL",
-            )
-            .bind(customer)
-            .execute(&mut *transaction)
-            .await?;
-        }
-        self.tell(&mut transaction, customer).await?;
         let json = |state: CustomerState| serde_json::json!({ "state": state.to_string() });
         audit.write(&mut transaction, &json(before), &json(state)).await?;
         transaction.commit().await?;

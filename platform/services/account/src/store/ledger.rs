@@ -161,7 +161,8 @@ impl Store {
         self.apply_audited(command, None).await
     }
 
-    /// Applies a command of a member of staff and writes what it changed to the audit, in one transaction.
+    /// Applies a command of a member of staff and writes what it changed to the audit, in one transaction; of a repetition that it
+    /// changed nothing.
     pub async fn apply_audited(&self, command: &Command, audit: Option<&Audit>) -> Result<Outcome, StoreError> {
         let mut transaction = self.database.pool().begin().await?;
         let (asked, resolved) = match &command.action {
@@ -182,6 +183,12 @@ impl Store {
             }
             // A post or void shows its hold.
             let (shown, resolution) = resolved.and_then(row).map_or((known, resolution), |(row, by)| (row, by));
+            if let Some(audit) = audit {
+                let Before { book, .. } = load(&mut transaction, customer, known.asked.currency).await?;
+                let wallet = entries::wallet_json(&book, known.asked.currency);
+                audit.write(&mut transaction, &wallet, &wallet).await?;
+                transaction.commit().await?;
+            }
             return Ok(Outcome { created: false, resource: shown.resource(resolution.as_ref()) });
         }
         let resolvable = |id: Uuid| {

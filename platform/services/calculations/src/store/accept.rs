@@ -117,6 +117,11 @@ impl Store {
         .await?;
         let is_moved = moved.rows_affected() == 1;
         if is_moved {
+            // A result may have come before: nobody settles a bet that is refused, so it would be due for ever.
+            sqlx::query("UPDATE bet SET due_at = NULL WHERE ticket_id = $1 AND due_at IS NOT NULL")
+                .bind(id)
+                .execute(&mut *tx)
+                .await?;
             self.tell(&mut tx, id, TicketMessage::TicketDecided).await?;
         }
         tx.commit().await?;
