@@ -14,7 +14,7 @@ cat <<TEXT
 Brings up the operator, two database servers, two brokers and three tenants on $where,
 and then plays a customer's afternoon there.
   time    $first,
-          later runs 2 to 5 minutes, most of it the match that is bet on
+          later runs under 3 minutes until all is up to date, and the match that is bet on (1 to 8 minutes)
   disk    about 20 GB of caches and images    memory  4 GiB while it runs, 8 GiB at most
   leaves  $leaves
 

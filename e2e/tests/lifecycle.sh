@@ -4,8 +4,15 @@ tunables() { sysctl kernel.panic kernel.panic_on_oops kernel.keys.root_maxkeys k
 
 # The sockets of the cluster's shims, as containerd has noted them.
 sockets() { grep -ohs 'unix://[^"]*' "$state"/containerd/state/io.containerd.runtime.v2.task/k8s.io/*/{address,bootstrap.json} | cut -c 8- | sort -u; }
+# Whether a process runs. One that has ended and that its parent, or the machine's init, has not asked about yet does not.
+runs() { grep -qs '^State:[^Z]*$' "/proc/$1/status"; }
 # Processes in the cluster's control groups, or that have its folder on their command line.
-processes() { { grep -lsE "/paddock/$name(/|\$)" /proc/[0-9]*/cgroup | cut -d / -f 3; pgrep -f -- "$state/"; } | sort -u | tr '\n' ' '; }
+processes() {
+  local pid
+  for pid in $({ grep -lsE "/paddock/$name(/| |\$)" /proc/[0-9]*/cgroup | cut -d / -f 3; pgrep -f -- "$state/"; } | sort -u); do
+    ! runs "$pid" || printf '%s ' "$pid"
+  done
+}
 
 remember_machine() { before=$(tunables); }
 
@@ -21,7 +28,7 @@ crash_and_recover() {
   kill -KILL "${killed[@]}"
   # A process that is being killed still counts as one that runs.
   for pid in "${killed[@]}"; do
-    timeout 30 bash -c "while grep -qs '^State:[^Z]*$' /proc/$pid/status; do sleep 0.1; done"
+    timeout 30 bash -c "$(declare -f runs); while runs $pid; do sleep 0.1; done"
   done
   [ -n "$(processes)" ] || { echo "lifecycle: no container has survived its manager: nothing is there to clear away" >&2; return 1; }
   said=$("$bin/paddock-cluster" up --name "$name" 2>&1 >/dev/null | tee >(cat >&2)) || return 1

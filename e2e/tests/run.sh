@@ -18,7 +18,7 @@ down() {
   status=$?
   trap - EXIT
   if [ "${KEEP_CLUSTER:-}" = 1 ]; then
-    echo "the cluster stays: $bin/paddock-cluster status --name $name" >&2
+    echo "the cluster stays: $bin/paddock-cluster status" >&2
   else
     "$bin/paddock-cluster" down --name "$name" || status=1
     [ "${CLUSTER:-local}" = current ] || nothing_left || status=1

@@ -86,6 +86,7 @@ impl Installation {
         let image = format!("image={operator_image}");
         let (namespace, name) = self.cluster.gateway();
         let (namespace, name) = (format!("gateway.namespace={namespace}"), format!("gateway.name={name}"));
+        let port = format!("gateway.publicHttpsPort={}", self.cluster.gateway_address().port());
         let apiserver = format!("apiserver={}", self.cluster.apiserver_values().await?);
         self.cluster
             .helm(&[
@@ -101,6 +102,8 @@ impl Installation {
                 &name,
                 "--set",
                 &namespace,
+                "--set",
+                &port,
                 "--set",
                 "domainCa.secretName=paddock-domain-ca",
                 "--set-json",

@@ -1,6 +1,7 @@
 //! Installs Paddock with the examples on a cluster, and plays a customer's afternoon on it. The demo, the end-to-end tests and the
 //! benchmarks share it.
 
+pub mod afternoon;
 pub mod bettor;
 pub mod install;
 pub mod play;

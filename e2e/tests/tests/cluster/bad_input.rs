@@ -1,8 +1,9 @@
 //! Bad input: always a clear answer, nothing lost, others untouched, and recovery once it is mended.
 
-use crate::support::{LIMIT, api, condition, gone, warned_once};
+use crate::support::{LIMIT, api, brands, condition, gone, leader, warned_once};
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
+use k8s_openapi::api::rbac::v1::ClusterRole;
+use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams, PostParams};
 use paddock_crds::v1alpha1::{BettingService, Release, Tenant};
 use paddock_demo::{Installation, wait};
 use paddock_e2e::on_cluster;
@@ -77,12 +78,13 @@ fn a_taken_domain_is_refused_and_freed_when_its_holder_lets_go() {
 #[test]
 fn a_release_that_comes_and_an_image_that_is_mended_bring_it_up() {
     on_cluster(|installation| async move {
+        let others = brands(installation).await;
         let tenants = tenants(installation);
         let classes = json!([{"engine": "PostgreSQL", "className": "pg-nonprod"}, {"engine": "Kafka", "className": "kafka-nonprod"}]);
         let mut early = environment(None, "tomorrow", &[]);
         early["databaseClasses"] = classes;
         create(&tenants, "early", &early).await;
-        let message = condition(&tenants, "early", "ReleaseApplied", "False", None).await;
+        let message = condition(&tenants, "early", "ReleaseApplied", "False", Some("ReferenceNotFound")).await;
         assert!(message.contains("tomorrow"), "{message}");
         warned_once(installation, &tenants, "early", "tomorrow").await;
         // It comes, with one component of the brands' and an image that does not exist: the service says which one.
@@ -110,13 +112,22 @@ fn a_release_that_comes_and_an_image_that_is_mended_bring_it_up() {
         let message = condition(&services, "account", "Ready", "False", Some("ImagePullFailed")).await;
         assert!(message.contains("paddock.local/does-not-exist:1"), "{message}");
         warned_once(installation, &services, "account", "does-not-exist:1").await;
-        // A Release in use cannot go.
-        assert!(releases.delete("tomorrow", &DeleteParams::default()).await.is_ok());
-        assert!(releases.get_opt("tomorrow").await.unwrap().is_some(), "a Release in use was deleted");
-        // The next Release has the image: the service runs, and the other Release goes.
+        // The next Release has the image: the service runs.
         let services_of_it = only(installation, Some("account")).await;
         let mut mended = environment(None, &installation.release(BRAND), &services_of_it);
         mended["databaseClasses"] = early["databaseClasses"].clone();
+        mend(&tenants, "early", &mended).await;
+        condition(&services, "account", "Ready", "True", None).await;
+        condition(&tenants, "early", "Ready", "True", None).await;
+        // Back to the image that does not exist: what runs goes on serving.
+        mend(&tenants, "early", &early).await;
+        condition(&services, "account", "Reconciling", "True", Some("ImagePullFailed")).await;
+        condition(&services, "account", "Ready", "True", None).await;
+        // A Release in use cannot go, until the environment leaves it.
+        releases.delete("tomorrow", &DeleteParams::default()).await.unwrap();
+        let message = condition(&releases, "tomorrow", "Ready", "False", Some("InUse")).await;
+        assert!(message.contains("early/dev"), "{message}");
+        assert!(releases.get_opt("tomorrow").await.unwrap().is_some(), "a Release in use was deleted");
         mend(&tenants, "early", &mended).await;
         condition(&services, "account", "Ready", "True", None).await;
         condition(&tenants, "early", "Ready", "True", None).await;
@@ -130,6 +141,7 @@ fn a_release_that_comes_and_an_image_that_is_mended_bring_it_up() {
         .await
         .unwrap();
         gone(&tenants, "early").await;
+        others.still(installation).await;
     });
 }
 
@@ -162,6 +174,7 @@ fn a_namespace_that_is_not_ours_is_never_taken_over_and_made_when_it_has_gone() 
 #[test]
 fn an_unknown_component_in_overrides_is_named_and_can_be_corrected() {
     on_cluster(|installation| async move {
+        let others = brands(installation).await;
         let tenants = tenants(installation);
         let right = idle(installation, Some("typo.localhost")).await;
         let mut wrong = right.clone();
@@ -176,5 +189,71 @@ fn an_unknown_component_in_overrides_is_named_and_can_be_corrected() {
         condition(&tenants, "typo", "ReleaseApplied", "True", None).await;
         condition(&tenants, "typo", "Ready", "True", None).await;
         gone(&tenants, "typo").await;
+        others.still(installation).await;
+    });
+}
+
+/// The operator's ClusterRole without the right to make namespaces.
+async fn without_namespaces(cluster_roles: &Api<ClusterRole>) -> ClusterRole {
+    let mut poorer = cluster_roles.get("paddock-operator").await.unwrap();
+    let rules = poorer.rules.as_mut().expect("rules");
+    let namespaces = |rule: &&mut k8s_openapi::api::rbac::v1::PolicyRule| {
+        rule.resources.as_ref().is_some_and(|resources| resources.iter().any(|resource| resource == "namespaces"))
+    };
+    let rule = rules.iter_mut().find(namespaces).expect("a rule for namespaces");
+    rule.verbs.retain(|verb| ["get", "list", "watch"].contains(&verb.as_str()));
+    poorer.metadata = ObjectMeta { name: poorer.metadata.name, labels: poorer.metadata.labels, ..Default::default() };
+    poorer
+}
+
+#[test]
+fn a_right_that_is_taken_away_is_named_and_work_goes_on_when_it_is_given_back() {
+    on_cluster(|installation| async move {
+        let others = brands(installation).await;
+        let tenants = tenants(installation);
+        let cluster_roles: Api<ClusterRole> = Api::all(installation.client.clone());
+        let whole = cluster_roles.get("paddock-operator").await.unwrap();
+        cluster_roles
+            .replace("paddock-operator", &PostParams::default(), &without_namespaces(&cluster_roles).await)
+            .await
+            .unwrap();
+        // In a task: whatever fails in it, the right is given back for the tests to come.
+        let refused = tokio::spawn(async move {
+            let tenants: Api<Tenant> = Api::all(installation.client.clone());
+            create(&tenants, "poor", &idle(installation, None).await).await;
+            let message = condition(&tenants, "poor", "NamespacesReady", "False", Some("Forbidden")).await;
+            assert!(message.contains("poor-dev") && message.contains("chart"), "{message}");
+            warned_once(installation, &tenants, "poor", "poor-dev").await;
+            wait::until("the missing right is named", LIMIT, || async {
+                let (_, metrics) = leader(installation).await;
+                let missing = metrics.sum("paddock_rights_missing", |labels| {
+                    labels.contains("resource=\"namespaces\"") && labels.contains("verb=\"patch\"")
+                });
+                if missing == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+            })
+            .await
+            .unwrap();
+        })
+        .await;
+        // As Helm had it: an upgrade of the chart finds nothing to change.
+        let metadata = ObjectMeta {
+            name: whole.metadata.name,
+            labels: whole.metadata.labels,
+            annotations: whole.metadata.annotations,
+            ..ObjectMeta::default()
+        };
+        let helm = PatchParams::apply("helm").force();
+        let whole = ClusterRole { metadata, ..whole };
+        cluster_roles.patch("paddock-operator", &helm, &Patch::Apply(&whole)).await.unwrap();
+        refused.unwrap();
+        condition(&tenants, "poor", "Ready", "True", None).await;
+        wait::until("no right is missing", LIMIT, || async {
+            let (_, metrics) = leader(installation).await;
+            if metrics.sum("paddock_rights_missing", |_| true) == 0 { Ok(()) } else { Err("one is".to_owned()) }
+        })
+        .await
+        .unwrap();
+        gone(&tenants, "poor").await;
+        others.still(installation).await;
     });
 }

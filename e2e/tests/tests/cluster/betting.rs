@@ -1,8 +1,13 @@
 //! A customer's afternoon, asserted.
 
+use crate::support::LIMIT;
 use kube::api::{Api, ListParams};
+use paddock_cluster::Access;
+use paddock_demo::afternoon::{Afternoon, afternoon};
+use paddock_demo::bettor::Bettor;
 use paddock_demo::{Installation, play};
 use paddock_e2e::on_cluster;
+use reqwest::redirect::Policy;
 use serde_json::Value;
 use std::time::{Duration, Instant};
 
@@ -16,7 +21,7 @@ fn cents(text: &str) -> i64 {
     whole.parse::<i64>().unwrap() * 100 + sign * part.parse::<i64>().unwrap()
 }
 
-async fn funded(installation: &Installation, amount: &str) -> paddock_demo::bettor::Bettor {
+async fn funded(installation: &Installation, amount: &str) -> Bettor {
     let brand = installation.brand("acme.localhost").unwrap();
     play::answers(&brand).await.unwrap();
     let bettor = brand.register("EUR").await.unwrap();
@@ -24,35 +29,51 @@ async fn funded(installation: &Installation, amount: &str) -> paddock_demo::bett
     bettor
 }
 
-async fn available(bettor: &paddock_demo::bettor::Bettor) -> (i64, i64, i64) {
+async fn available(bettor: &Bettor) -> (i64, i64, i64) {
     let wallet = bettor.wallet().await.unwrap();
     let (available, held, at_stake) = play::amounts(&wallet, "EUR").unwrap_or_else(|| panic!("no EUR in {wallet}"));
     (cents(&available), cents(&held), cents(&at_stake))
 }
 
+/// What a wallet must hold after a credit of `credited`, by the customer's tickets: available, held, at stake.
+async fn by_tickets(bettor: &Bettor, credited: i64) -> (i64, i64, i64) {
+    let (mut available, mut held, mut at_stake) = (credited, 0, 0);
+    let page = bettor.brand.get("/tickets?limit=100", Some(&bettor.token)).await.unwrap();
+    assert_eq!(page["next"], Value::Null, "one page holds them all");
+    for ticket in page["tickets"].as_array().unwrap() {
+        let into = match ticket["status"].as_str().unwrap() {
+            "rejected" => continue,
+            "pending" => &mut held,
+            _ => &mut at_stake,
+        };
+        for bet in ticket["bets"].as_array().unwrap() {
+            let stake = cents(bet["stake"].as_str().unwrap());
+            available -= stake;
+            match bet["payout"].as_str() {
+                None => *into += stake,
+                Some(payout) => available += cents(payout),
+            }
+        }
+    }
+    (available, held, at_stake)
+}
+
+/// The demo's play: bets, a refusal after a suspension and one after the feed's bet stop, full time, settlement.
 #[test]
 fn a_bet_is_placed_settled_and_paid_to_the_cent() {
     on_cluster(|installation| async move {
-        let bettor = funded(installation, "100.00").await;
-        assert_eq!(available(&bettor).await, (10_000, 0, 0));
-        // A match near its end, and a bet on each outcome: one of them is paid, whatever happens.
-        let found = play::closing(&bettor.brand, 1, Duration::from_mins(8)).await.unwrap();
-        assert_eq!(found.outcomes.len(), 3);
-        let ticket = play::bet_on_each(&bettor, "10.00", &found.outcomes).await.unwrap();
-        assert_eq!(ticket["status"], "accepted", "{ticket}");
-        assert_eq!(available(&bettor).await, (7_000, 0, 3_000));
-
-        let settled =
-            play::settled(&bettor, ticket["ticketId"].as_str().unwrap(), Duration::from_mins(15)).await.unwrap();
+        let Afternoon { bettor, settled } =
+            afternoon(installation, |step, text| println!("{step:<22} {text}")).await.unwrap();
         let of =
             |bet: &Value, name: &str| cents(bet[name].as_str().unwrap_or_else(|| panic!("no {name} in {settled}")));
-        let paid: Vec<_> = settled["bets"].as_array().unwrap().iter().filter(|bet| of(bet, "payout") > 0).collect();
+        let bets = settled["bets"].as_array().unwrap();
+        assert_eq!(bets.len(), 3, "a bet on each outcome of a match");
+        let paid: Vec<_> = bets.iter().filter(|bet| of(bet, "payout") > 0).collect();
         let [winner] = paid.as_slice() else { panic!("one outcome of three happens: {settled}") };
-        let payout = of(winner, "payout");
-        assert_eq!(payout, of(winner, "potentialPayout"), "{settled}");
-        paddock_demo::wait::until("the wallet shows the payout", Duration::from_secs(30), || async {
-            let now = available(&bettor).await;
-            if now == (7_000 + payout, 0, 0) { Ok(()) } else { Err(format!("{now:?}, payout {payout}")) }
+        assert_eq!(of(winner, "payout"), of(winner, "potentialPayout"), "{settled}");
+        paddock_demo::wait::until("the wallet is what the tickets say", Duration::from_secs(30), || async {
+            let (told, wanted) = (available(&bettor).await, by_tickets(&bettor, 10_000).await);
+            if told == wanted { Ok(()) } else { Err(format!("{told:?}, by its tickets {wanted:?}")) }
         })
         .await
         .unwrap();
@@ -171,5 +192,19 @@ fn the_stream_shows_prices_that_move_and_the_page_is_there() {
             assert!(sequence > last, "{frame}");
             last = sequence;
         }
+    });
+}
+
+/// On one's own cluster nobody says where the plain listener is.
+#[test]
+fn plain_http_leads_to_https() {
+    on_cluster(|installation| async move {
+        let Access::Local(cluster) = &installation.cluster else { return };
+        let client = reqwest::Client::builder().redirect(Policy::none()).build().unwrap();
+        let url = format!("http://127.0.0.1:{}/sports?x=1", cluster.gateway_http_port());
+        let answer = client.get(url).header("host", "acme.localhost").timeout(LIMIT).send().await.unwrap();
+        let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+        let wanted = format!("https://acme.localhost:{}/sports?x=1", cluster.gateway_https_port());
+        assert_eq!((answer.status().as_u16(), location), (301, Some(wanted)));
     });
 }

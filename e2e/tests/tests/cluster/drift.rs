@@ -1,6 +1,6 @@
 //! What others put into objects that are ours goes away (rule O9), and nothing is written at rest (rule O1).
 
-use crate::support::{LIMIT, api};
+use crate::support::{LIMIT, api, brands, repaired_once};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -22,6 +22,7 @@ async fn account(deployments: &Api<Deployment>) -> Deployment {
 #[test]
 fn an_added_sidecar_and_environment_entry_are_removed() {
     on_cluster(|installation| async move {
+        let others = brands(installation).await;
         let deployments: Api<Deployment> = api(installation, "zenith-prod");
         let name = account(&deployments).await.name_any();
         let container = account(&deployments).await.spec.unwrap().template.spec.unwrap().containers.remove(0).name;
@@ -42,6 +43,9 @@ fn an_added_sidecar_and_environment_entry_are_removed() {
         })
         .await
         .unwrap();
+        repaired_once(installation, "zenith-prod", "Deployment", &name, "/spec/template/spec/containers").await;
+        // The pods that serve are still the same.
+        others.still(installation).await;
     });
 }
 
@@ -49,22 +53,18 @@ fn an_added_sidecar_and_environment_entry_are_removed() {
 fn an_added_egress_rule_is_removed() {
     on_cluster(|installation| async move {
         let policies: Api<NetworkPolicy> = api(installation, "zenith-prod");
-        let policy = policies
-            .list(&ListParams::default().labels("app.kubernetes.io/managed-by=paddock"))
-            .await
-            .unwrap()
-            .items
-            .remove(0);
-        let name = policy.name_any();
+        let name = "default-deny";
+        let policy = policies.get(name).await.unwrap();
         let before = policy.spec.clone();
         let patch = json!({"spec": {"policyTypes": ["Ingress", "Egress"], "egress": [{"to": [{"ipBlock": {"cidr": "0.0.0.0/0"}}]}]}});
-        policies.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        policies.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         wait::until("the policy is as before", LIMIT, || async {
-            let now = policies.get(&name).await.map_err(|e| e.to_string())?.spec;
+            let now = policies.get(name).await.map_err(|e| e.to_string())?.spec;
             if now == before { Ok(()) } else { Err(format!("{now:?}")) }
         })
         .await
         .unwrap();
+        repaired_once(installation, "zenith-prod", "NetworkPolicy", name, "/spec/egress").await;
     });
 }
 
@@ -72,25 +72,18 @@ fn an_added_egress_rule_is_removed() {
 fn an_added_secret_key_is_removed() {
     on_cluster(|installation| async move {
         let secrets: Api<Secret> = api(installation, "zenith-prod");
-        let name = secrets
-            .list(&ListParams::default().labels("app.kubernetes.io/managed-by=paddock"))
-            .await
-            .unwrap()
-            .items
-            .into_iter()
-            .map(|secret| secret.name_any())
-            .find(|name| name == "account-db-account")
-            .expect("the binding of account");
+        let name = "account-db-account";
         secrets
-            .patch(&name, &PatchParams::default(), &Patch::Merge(&json!({"stringData": {"backdoor": "x"}})))
+            .patch(name, &PatchParams::default(), &Patch::Merge(&json!({"stringData": {"backdoor": "x"}})))
             .await
             .unwrap();
         wait::until("the key is gone", LIMIT, || async {
             let keys: Vec<String> =
-                secrets.get(&name).await.map_err(|e| e.to_string())?.data.unwrap_or_default().into_keys().collect();
+                secrets.get(name).await.map_err(|e| e.to_string())?.data.unwrap_or_default().into_keys().collect();
             if keys.iter().any(|key| key == "backdoor") { Err(format!("{keys:?}")) } else { Ok(()) }
         })
         .await
         .unwrap();
+        repaired_once(installation, "zenith-prod", "Secret", name, "/data/backdoor").await;
     });
 }
