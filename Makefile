@@ -58,7 +58,7 @@ bench: ## figures, each beside its yardstick
 	@trap '$(BIN)/paddock-cluster down --name bench' EXIT; $(BIN)/paddock-bench
 
 .PHONY: generate
-generate: ## CRDs, chart templates, RBAC, references, openapi.json
+generate: ## CRDs, chart templates, RBAC, references, event schemas, openapi.json
 	@$(CARGO) xtask generate
 
 .PHONY: deny

@@ -18,7 +18,7 @@ struct Generated {
 #[derive(clap::Parser)]
 #[command(about = "Paddock's own tasks")]
 enum Task {
-    /// Writes CRDs, chart templates, RBAC, references and the description of the public API.
+    /// Writes CRDs, chart templates, RBAC, references, the schemas of events and the description of the public API.
     Generate {
         /// Writes nothing; fails if a file differs from what would be written.
         #[arg(long)]
@@ -35,8 +35,18 @@ fn generated() -> Result<Vec<Generated>> {
     let mut files = crds::generate()?;
     files.extend(rbac::generate()?);
     files.push(reference::generate()?);
+    files.extend(events()?);
     files.push(openapi()?);
     Ok(files)
+}
+
+/// The schema of each topic's records.
+fn events() -> Result<Vec<Generated>> {
+    let file = |(topic, schema)| {
+        let content = serde_json::to_string_pretty(&schema)? + "\n";
+        Ok(Generated { path: format!("platform/libs/events/schemas/{topic}.json").into(), content })
+    };
+    paddock_events::schemas().into_iter().map(file).collect()
 }
 
 /// The description of the public API, as the gateway serves it.
@@ -75,9 +85,29 @@ fn main() -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
     #[test]
     fn generated_files_are_current() {
-        let stale = super::stale(&super::root().unwrap()).unwrap();
+        let stale = stale(&root().unwrap()).unwrap();
         assert!(stale.is_empty(), "out of date, run `cargo xtask generate`: {stale:?}");
+    }
+
+    /// The crates of others in a manifest's section.
+    fn dependencies(manifest: &str, section: &str) -> BTreeSet<String> {
+        let text = fs::read_to_string(root().unwrap().join(manifest)).unwrap();
+        let lines = text.lines().skip_while(|line| *line != section).skip(1).take_while(|line| !line.starts_with('['));
+        let names = lines.filter(|line| !line.contains("path = ")).filter_map(|line| line.split([' ', '.']).next());
+        names.filter(|name| !["", "#"].contains(name)).map(str::to_owned).collect()
+    }
+
+    /// What ADR 0003 rests on.
+    #[test]
+    fn workspace_features_depends_on_every_crate_of_others() {
+        let ours = dependencies("xtask/features/Cargo.toml", "[dependencies]");
+        assert!(ours.contains("tokio"));
+        assert_eq!(ours, dependencies("Cargo.toml", "[workspace.dependencies]"));
     }
 }

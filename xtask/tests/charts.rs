@@ -216,6 +216,9 @@ async fn the_operator_chart_is_least_privilege_and_hardened() {
     assert_eq!(of_kind(&more, "ServiceMonitor").len(), 1);
     assert!(of_kind(&more, "PodDisruptionBudget").is_empty());
     assert!(of_kind(&more, "Deployment")[0].to_string().contains("--registry=a.example"));
+    assert!(of_kind(&more, "Deployment")[0].to_string().contains("--public-https-port=443"));
+    let forwarded = run(&helm, "paddock-operator", "image: x\ngateway: {publicHttpsPort: 8443}\n", &[]).unwrap();
+    assert!(of_kind(&forwarded, "Deployment")[0].to_string().contains("--public-https-port=8443"));
 }
 
 #[tokio::test]
@@ -226,6 +229,7 @@ async fn schemas_refuse_what_cannot_be() {
         ("paddock-operator", "image: x\nreplicas: 0\n", "replicas"),
         ("paddock-operator", "image: x\nreplica: 2\n", "replica"),
         ("paddock-operator", "image: x\ngateway: {name: ''}\n", "name"),
+        ("paddock-operator", "image: x\ngateway: {publicHttpsPort: 0}\n", "publicHttpsPort"),
         ("paddock-operator", "image: x\nimagePullPolicy: Sometimes\n", "imagePullPolicy"),
         ("paddock-operator", "image: x\negressPorts: [5432]\n", "egressPorts"),
         // No ports would mean all of them.

@@ -114,11 +114,6 @@ impl Money {
         self.minor > 0
     }
 
-    /// Whether the amount is below zero.
-    pub const fn is_negative(self) -> bool {
-        self.minor < 0
-    }
-
     /// The minor units as an exact rational, to be multiplied by odds.
     pub fn to_ratio(self) -> BigRational {
         BigRational::from_integer(BigInt::from(self.minor))
@@ -150,18 +145,6 @@ impl Money {
     /// A whole multiple, such as a unit stake times the number of lines.
     pub fn checked_mul(self, times: i64) -> Result<Self, MoneyError> {
         self.minor.checked_mul(times).map(|minor| Self { minor, ..self }).ok_or(MoneyError::Overflow)
-    }
-
-    /// The smaller of two amounts of one currency.
-    pub fn checked_min(self, other: Self) -> Result<Self, MoneyError> {
-        self.same_currency(other)?;
-        Ok(Self { minor: self.minor.min(other.minor), ..self })
-    }
-
-    /// Compares two amounts of one currency.
-    pub fn checked_cmp(self, other: Self) -> Result<std::cmp::Ordering, MoneyError> {
-        self.same_currency(other)?;
-        Ok(self.minor.cmp(&other.minor))
     }
 
     /// Sum of any number of amounts, starting from zero `currency`.
@@ -252,7 +235,6 @@ mod tests {
         let (euro, krona) = (Money::from_minor(1, Currency::EUR), Money::from_minor(1, Currency::SEK));
         assert!(matches!(euro.checked_add(krona), Err(MoneyError::CurrencyMismatch { .. })));
         assert!(matches!(euro.checked_sub(krona), Err(MoneyError::CurrencyMismatch { .. })));
-        assert!(matches!(euro.checked_cmp(krona), Err(MoneyError::CurrencyMismatch { .. })));
         assert_ne!(euro, krona);
     }
 

@@ -11,15 +11,11 @@ use crate::text::is_its_text;
 /// What one unit of stake returns if the outcome wins, stake included: decimal odds, at least 1.
 ///
 /// Text is a decimal of at most four places (`2.10`) or the same number as a fraction (`7/3`); it is shown as a decimal
-/// with two to four places where that is exact, else as the fraction. Fractional ("UK") odds are read by
-/// [`Odds::from_fractional`].
+/// with two to four places where that is exact, else as the fraction.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Odds(Ratio<i64>);
 
 impl Odds {
-    /// The lowest price that may be offered: 1.01.
-    pub const LOWEST_OFFER: Self = Self(Ratio::new_raw(101, 100));
-
     /// Odds of an exact number; `None` below 1.
     pub fn new(value: Ratio<i64>) -> Option<Self> {
         (value >= Ratio::from_integer(1)).then_some(Self(value))
@@ -40,14 +36,6 @@ impl Odds {
         })
     }
 
-    /// Reads fractional odds, profit to stake: `"9/2"` is 5.50, `"1/3"` is 4/3.
-    pub fn from_fractional(text: &str) -> Result<Self, NotExact> {
-        match text.split_once('/') {
-            Some(_) => Ok(Self(exact::parse(text)? + Ratio::from_integer(1))),
-            None => Err(NotExact::Malformed(text.to_owned())),
-        }
-    }
-
     /// The exact number.
     pub const fn ratio(self) -> Ratio<i64> {
         self.0
@@ -56,11 +44,6 @@ impl Odds {
     /// The exact number for unbounded arithmetic.
     pub fn to_big(self) -> BigRational {
         BigRational::new_raw(BigInt::from(*self.0.numer()), BigInt::from(*self.0.denom()))
-    }
-
-    /// Whether the price may be offered (at least 1.01).
-    pub fn is_offerable(self) -> bool {
-        self >= Self::LOWEST_OFFER
     }
 }
 
@@ -112,19 +95,6 @@ mod tests {
     #[case("99999999999999999999")]
     fn refuses(#[case] text: &str) {
         assert!(Odds::parse(text).is_err());
-    }
-
-    #[test]
-    fn fractional_odds_are_profit_to_stake() {
-        assert_eq!(Odds::from_fractional("9/2"), Odds::parse("5.50"));
-        assert_eq!(Odds::from_fractional("1/3"), Odds::parse("4/3"));
-        assert!(Odds::from_fractional("2.10").is_err());
-    }
-
-    #[test]
-    fn the_offer_floor_is_exact() {
-        assert!(Odds::parse("1.01").unwrap().is_offerable());
-        assert!(!Odds::parse("1.0099").unwrap().is_offerable());
     }
 
     proptest! {

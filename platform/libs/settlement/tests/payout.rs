@@ -1,7 +1,7 @@
 //! Published vectors and properties of payouts.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)] // helper functions of tests are tests too
 
-use num_rational::BigRational;
+use num_rational::{BigRational, Ratio};
 use paddock_money::{Currency, Money, Rounding};
 use paddock_odds::{Factor, MarketType, Odds, Specifiers};
 use paddock_settlement::{
@@ -44,8 +44,9 @@ fn leg(odds: Odds) -> Leg {
     Leg { key, odds, banker: false, each_way: None, rule4: Rule4::NONE }
 }
 
+/// A leg at fractional ("UK") odds: profit to stake.
 fn fractional(text: &str) -> Leg {
-    leg(Odds::from_fractional(text).unwrap())
+    leg(Odds::new(text.parse::<Ratio<i64>>().unwrap() + 1).unwrap())
 }
 
 fn decimal(text: &str) -> Leg {

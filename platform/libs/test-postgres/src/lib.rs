@@ -26,8 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Makes a cluster in a temporary folder and waits until it answers. Needs PostgreSQL's server programs
-    /// (Debian: `postgresql-15`); `PG_BIN` names their folder if it is not a usual one. Root runs them as user `postgres`.
+    /// Makes a cluster in a temporary folder and waits until it answers. Root runs it as user `postgres`.
     pub async fn start() -> anyhow::Result<Self> {
         let bin = programs()?;
         let user = server_user()?;
@@ -161,15 +160,19 @@ fn server_user() -> anyhow::Result<Option<(u32, u32)>> {
     }
 }
 
-fn programs() -> anyhow::Result<PathBuf> {
-    if let Some(folder) = std::env::var_os("PG_BIN") {
-        return Ok(PathBuf::from(folder));
-    }
-    let mut found: Vec<(u32, PathBuf)> = fs::read_dir("/usr/lib/postgresql")
-        .context("PostgreSQL's server programs are missing; install postgresql-15 or set PG_BIN to their folder")?
-        .filter_map(Result::ok)
-        .filter_map(|entry| Some((entry.file_name().to_str()?.parse().ok()?, entry.path().join("bin"))))
-        .collect();
-    found.sort();
-    found.pop().map(|(_, folder)| folder).context("no PostgreSQL server programs are installed; install postgresql-15")
+/// The folder of PostgreSQL's server programs: `PG_BIN`, else that of version 15, which the clusters run, else of the newest
+/// that Debian's packages installed.
+pub fn programs() -> anyhow::Result<PathBuf> {
+    let folder = std::env::var_os("PG_BIN").map(PathBuf::from).or_else(installed);
+    folder.context("PostgreSQL's server programs are missing: install postgresql-15, or set PG_BIN to their folder")
+}
+
+fn installed() -> Option<PathBuf> {
+    let versions = fs::read_dir("/usr/lib/postgresql").ok()?.filter_map(Result::ok);
+    versions
+        .filter_map(|entry| Some((entry.file_name().to_str()?.parse::<u32>().ok()?, entry.path().join("bin"))))
+        // The package of clients makes the folder too.
+        .filter(|(_, folder)| folder.join("initdb").exists())
+        .max_by_key(|(version, _)| (*version == 15, *version))
+        .map(|(_, folder)| folder)
 }

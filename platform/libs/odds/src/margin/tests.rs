@@ -127,7 +127,7 @@ proptest! {
             };
             for (p, price) in fair.iter().zip(&prices) {
                 if let Some(price) = price {
-                    prop_assert!(price.is_offerable());
+                    prop_assert!(*price >= Odds::parse("1.01").unwrap());
                     prop_assert!(Fixed::from_ratio(price.ratio()) * *p <= Fixed::ONE + SAFETY, "better than fair");
                 }
             }
