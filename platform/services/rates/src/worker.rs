@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use futures::FutureExt as _;
 use jiff::Timestamp;
-use paddock_events::{FeedState, OfferFreshness, Topic};
+use paddock_events::{FeedMessage, FeedState, OfferFreshness, Topic};
 use paddock_market_book::Book;
 use paddock_service::kafka::{Bus, Consumed, GroupConsumer, Step};
 use paddock_service::postgres::Database;
@@ -204,6 +204,10 @@ impl Worker {
             }
             step = if count < BATCH { consumer.step().now_or_never().transpose()? } else { None };
         }
+        // Each partition costs a transaction: what customers see does not wait for those in which the feed only says that it is there.
+        let said_nothing = |records: &[Consumed]| records.iter().all(|record| record.key == FeedMessage::HEARTBEAT);
+        let mut records: Vec<(i32, Vec<Consumed>)> = records.into_iter().collect();
+        records.sort_by_key(|(_, records)| said_nothing(records));
         for (number, records) in records {
             let Some(it) = owned.get_mut(&number) else { continue };
             let first = records.first().map_or(0, |record| record.offset);

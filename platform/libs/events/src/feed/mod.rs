@@ -57,6 +57,9 @@ pub enum FeedMessage {
 }
 
 impl FeedMessage {
+    /// Key of the feed's own heartbeats.
+    pub const HEARTBEAT: &'static str = "heartbeat";
+
     /// What every message of a producer begins with; a heartbeat is the feed's own.
     pub const fn head(&self) -> Option<&FeedHead> {
         match self {
@@ -78,7 +81,7 @@ impl Body for FeedMessage {
 
     /// The line if it is about one line only, else the event.
     fn key(&self) -> String {
-        let Some(FeedHead { event_id, .. }) = self.head() else { return "heartbeat".to_owned() };
+        let Some(FeedHead { event_id, .. }) = self.head() else { return Self::HEARTBEAT.to_owned() };
         let lines: Vec<&LineName> = match self {
             Self::Fixture(_) | Self::BetStop(_) | Self::Heartbeat(_) => Vec::new(),
             Self::OddsChange(it) => it.markets.iter().map(|market| &market.line).collect(),
