@@ -12,7 +12,6 @@ use std::path::Path;
 use std::time::Duration;
 
 use paddock_events::{Body, CustomerChanged, CustomerMessage, Envelope, Origin, Topic, decode};
-use paddock_service::binding::Bindings;
 use paddock_service::kafka::{Bus, FencedError, Followed, GroupConsumer, Record, Start, Step};
 use rdkafka::mocking::MockCluster;
 use rdkafka::types::{RDKafkaApiKey, RDKafkaRespErr};
@@ -22,20 +21,7 @@ use uuid::Uuid;
 const LONG: Duration = Duration::from_mins(1);
 
 fn bus(folder: &Path, servers: &str) -> Bus {
-    let need = folder.join("bus");
-    std::fs::create_dir_all(&need).unwrap();
-    let files = [
-        ("type", "kafka"),
-        ("bootstrap-servers", servers),
-        ("security-protocol", "PLAINTEXT"),
-        ("group-prefix", "t.abc."),
-        ("topics", r#"{"customers":"t.abc.customers","feed":"feed"}"#),
-        ("version", "1"),
-    ];
-    for (name, text) in files {
-        std::fs::write(need.join(name), text).unwrap();
-    }
-    Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+    paddock_test_bus::bind(folder, servers, "t.abc.", r#"{"customers":"t.abc.customers","feed":"feed"}"#).unwrap()
 }
 
 fn event(sequence: i64, customer: Uuid) -> Envelope<CustomerMessage> {

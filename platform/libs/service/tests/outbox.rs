@@ -40,18 +40,7 @@ fn event(sequence: i64) -> Envelope<CustomerMessage> {
 }
 
 fn bus(folder: &Path, servers: &str) -> Bus {
-    let need = folder.join("bus");
-    std::fs::create_dir(&need).unwrap();
-    let files = [
-        ("type", "kafka"),
-        ("bootstrap-servers", servers),
-        ("group-prefix", "t."),
-        ("topics", r#"{"customers":"customers"}"#),
-    ];
-    for (name, text) in files {
-        std::fs::write(need.join(name), text).unwrap();
-    }
-    Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+    paddock_test_bus::bind(folder, servers, "t.", r#"{"customers":"customers"}"#).unwrap()
 }
 
 /// A database with an outbox, and a broker.

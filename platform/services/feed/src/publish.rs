@@ -292,7 +292,6 @@ mod tests {
 
     use async_trait::async_trait;
     use paddock_events::ProducerScope;
-    use paddock_service::binding::Bindings;
     use paddock_service::kafka::Follower;
     use rdkafka::mocking::MockCluster;
     use rdkafka::producer::DefaultProducerContext;
@@ -343,19 +342,7 @@ mod tests {
     }
 
     fn bus(folder: &Path, servers: &str) -> Bus {
-        let need = folder.join("bus");
-        std::fs::create_dir_all(&need).unwrap();
-        let files = [
-            ("type", "kafka"),
-            ("bootstrap-servers", servers),
-            ("group-prefix", "t."),
-            ("topics", r#"{"feed":"feed","feed.state":"feed.state"}"#),
-            ("version", "1"),
-        ];
-        for (name, text) in files {
-            std::fs::write(need.join(name), text).unwrap();
-        }
-        Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+        paddock_test_bus::bind(folder, servers, "t.", r#"{"feed":"feed","feed.state":"feed.state"}"#).unwrap()
     }
 
     struct World {

@@ -326,7 +326,6 @@ mod tests {
 
     use paddock_events::{Envelope, FeedHeartbeat, FeedMessage, OfferMessage, Origin, decode};
     use paddock_service::Readiness;
-    use paddock_service::binding::Bindings;
     use paddock_service::kafka::Record;
     use paddock_service::outbox::Outbox;
     use rdkafka::mocking::MockCluster;
@@ -335,20 +334,7 @@ mod tests {
     use super::*;
 
     fn bus(folder: &Path, servers: &str) -> Bus {
-        let need = folder.join("bus");
-        std::fs::create_dir_all(&need).unwrap();
-        let topics = r#"{"feed":"feed","offer":"offer"}"#;
-        let files = [
-            ("type", "kafka"),
-            ("bootstrap-servers", servers),
-            ("group-prefix", "t."),
-            ("topics", topics),
-            ("version", "1"),
-        ];
-        for (name, text) in files {
-            std::fs::write(need.join(name), text).unwrap();
-        }
-        Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+        paddock_test_bus::bind(folder, servers, "t.", r#"{"feed":"feed","offer":"offer"}"#).unwrap()
     }
 
     fn origin() -> Origin {

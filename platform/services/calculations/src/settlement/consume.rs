@@ -119,7 +119,6 @@ mod tests {
 
     use paddock_events::{Envelope, LineKey, Origin};
     use paddock_odds::Specifiers;
-    use paddock_service::binding::Bindings;
     use paddock_service::kafka::Record;
     use rdkafka::mocking::MockCluster;
 
@@ -127,20 +126,7 @@ mod tests {
     use crate::testing_world::{World, result};
 
     fn bus(folder: &Path, servers: &str) -> Bus {
-        let need = folder.join("bus");
-        std::fs::create_dir_all(&need).unwrap();
-        let topics = r#"{"results":"results"}"#;
-        let files = [
-            ("type", "kafka"),
-            ("bootstrap-servers", servers),
-            ("group-prefix", "t."),
-            ("topics", topics),
-            ("version", "1"),
-        ];
-        for (name, text) in files {
-            std::fs::write(need.join(name), text).unwrap();
-        }
-        Bus::new(Bindings::new(folder.to_owned()).watch("bus").unwrap()).unwrap()
+        paddock_test_bus::bind(folder, servers, "t.", r#"{"results":"results"}"#).unwrap()
     }
 
     fn records(events: std::ops::Range<u32>) -> Vec<Record> {
