@@ -21,7 +21,7 @@ pub use tenant::*;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use strum::{Display, EnumString, IntoStaticStr};
+use strum::{Display, EnumIter, EnumString, IntoStaticStr};
 
 /// Whether an environment serves customers. Drives every default, and which servers its claims may use.
 #[derive(
@@ -48,7 +48,19 @@ pub enum EnvironmentClass {
 
 /// Engine of a database class or claim.
 #[derive(
-    Serialize, Deserialize, JsonSchema, Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Display, IntoStaticStr,
+    Serialize,
+    Deserialize,
+    JsonSchema,
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Display,
+    EnumIter,
+    IntoStaticStr,
 )]
 pub enum Engine {
     /// A PostgreSQL database on a shared server.

@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use paddock_crds::condition::{READY, RECONCILING, STALLED};
 use paddock_crds::v1alpha1::{Binding, DatabaseClaim, DatabaseClaimStatus, Engine};
+use strum::IntoEnumIterator as _;
 
 const BOUND: &str = "Bound";
 const DRIFT_FREE: &str = "DriftFree";
@@ -178,7 +179,7 @@ fn news<'a>(old: &[Condition], new: &'a [Condition]) -> Vec<&'a Condition> {
 /// Sets the gauge of claims by engine and phase.
 pub(super) fn count(ctx: &Ctx) {
     let claims = ctx.cache.list::<DatabaseClaim>();
-    for engine in [Engine::PostgreSQL, Engine::Kafka] {
+    for engine in Engine::iter() {
         for phase in ["bound", "pending", "stalled"] {
             let in_it = |claim: &DatabaseClaim| {
                 let conditions = claim.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
