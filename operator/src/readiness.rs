@@ -156,8 +156,7 @@ impl Readiness {
                 self.restored.send_replace(());
             }
             // What is forbidden for another reason, time and again, is no reason to ask for all rights each time.
-            let mut rest = LONGEST;
-            if !pause(&mut rest, stop).await {
+            if !sleep(LONGEST, stop).await {
                 return;
             }
         }
@@ -206,9 +205,14 @@ impl Readiness {
 async fn pause(wait: &mut Duration, stop: &CancellationToken) -> bool {
     let now = *wait;
     *wait = (now * 2).min(LONGEST);
+    sleep(now, stop).await
+}
+
+/// Waits; `false` when it is over.
+async fn sleep(time: Duration, stop: &CancellationToken) -> bool {
     tokio::select! {
         () = stop.cancelled() => false,
-        () = tokio::time::sleep(now) => true,
+        () = tokio::time::sleep(time) => true,
     }
 }
 
