@@ -1,6 +1,8 @@
 //! The cluster that services run in, and what people and other controllers do there.
 
+pub(crate) use crate::support::PATIENCE;
 use crate::support::control_port::ControlPorts;
+use crate::support::status;
 use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::apiserver::Apiserver;
@@ -14,7 +16,6 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) const NAMESPACE: &str = "acme-prod";
-pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
 pub(crate) struct World {
     pub(crate) server: Apiserver,
@@ -102,25 +103,12 @@ impl World {
 
     /// Polls the API server until a service's status is as wanted.
     pub(crate) async fn until(&self, name: &str, what: &str, wanted: impl Fn(&Value) -> bool) -> Value {
-        let poll = async {
-            loop {
-                let object = serde_json::to_value(self.services().get(name).await.unwrap()).unwrap();
-                let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-                if current && wanted(&object["status"]) {
-                    return object["status"].clone();
-                }
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
+        let last = match status(&self.services(), name, PATIENCE, wanted).await {
+            Ok(status) => return status,
+            Err(last) => last,
         };
-        if let Ok(status) = tokio::time::timeout(PATIENCE, poll).await {
-            return status;
-        }
         let all = self.server.kubectl(&["get", "all,bsvc,dbc,controllerrevision", "-n", NAMESPACE, "-o", "wide"]).await;
-        panic!(
-            "{name} never was {what}: {:#}\n{}",
-            json!(self.services().get(name).await.unwrap().status),
-            all.unwrap()
-        )
+        panic!("{name} never was {what}: {last:#}\n{}", all.unwrap())
     }
 
     pub(crate) async fn settled(&self, name: &str) -> Value {
@@ -135,20 +123,7 @@ impl World {
     /// Polls the API server until a Market's status is as wanted.
     pub(crate) async fn market(&self, name: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         let api: Api<Market> = Api::namespaced(self.client.clone(), NAMESPACE);
-        let poll = async {
-            loop {
-                let object = serde_json::to_value(api.get(name).await.unwrap()).unwrap();
-                let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
-                if current && wanted(&object["status"]) {
-                    return object["status"].clone();
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        if let Ok(status) = tokio::time::timeout(PATIENCE, poll).await {
-            return status;
-        }
-        panic!("market {name}: {:#}", json!(api.get(name).await.unwrap().status))
+        status(&api, name, PATIENCE, wanted).await.unwrap_or_else(|last| panic!("market {name}: {last:#}"))
     }
 
     /// A pod that follows the market book and is not ready.

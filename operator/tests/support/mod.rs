@@ -8,7 +8,7 @@ pub mod process;
 pub mod state;
 
 use faults::Faults;
-use kube::client::ClientBuilder;
+use kube::{Api, client::ClientBuilder};
 use paddock_cluster::{
     apiserver::Apiserver,
     tools::{self, Set},
@@ -22,7 +22,13 @@ use paddock_operator::{
     metrics::Metrics,
     settings::Settings,
 };
-use std::{sync::Arc, time::Duration};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use std::{
+    fmt::Debug,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio_util::sync::CancellationToken;
 
 /// How long anything may take on a busy machine.
@@ -112,8 +118,8 @@ pub fn reconciles(metrics: &Metrics, controller: &str) -> u64 {
 /// How often an event with a reason was published about an object.
 pub async fn told(server: &Apiserver, kind: &str, name: &str, reason: &str) -> i64 {
     let text = server.kubectl(&["get", "events.events.k8s.io", "-A", "-o", "json"]).await.unwrap();
-    let events: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let of_it = |event: &&serde_json::Value| {
+    let events: Value = serde_json::from_str(&text).unwrap();
+    let of_it = |event: &&Value| {
         event["regarding"]["kind"] == kind && event["regarding"]["name"] == name && event["reason"] == reason
     };
     let all = events["items"].as_array().unwrap().iter().filter(of_it);
@@ -121,13 +127,42 @@ pub async fn told(server: &Apiserver, kind: &str, name: &str, reason: &str) -> i
 }
 
 /// Waits until something holds.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    within(PATIENCE, what, holds).await;
+}
+
+/// Waits until something holds, as long as it may take.
+pub async fn within(patience: Duration, what: &str, mut holds: impl AsyncFnMut() -> bool) {
     let wait = async {
         while !holds().await {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     };
-    assert!(tokio::time::timeout(PATIENCE, wait).await.is_ok(), "{what}");
+    assert!(tokio::time::timeout(patience, wait).await.is_ok(), "never: {what}");
+}
+
+/// Polls the API server until an object's status is of its newest spec and as wanted; answers it, or the last one when time is up.
+pub async fn status<K>(
+    objects: &Api<K>,
+    name: &str,
+    patience: Duration,
+    wanted: impl Fn(&Value) -> bool,
+) -> Result<Value, Value>
+where
+    K: DeserializeOwned + Serialize + Clone + Debug,
+{
+    let started = Instant::now();
+    loop {
+        let object = serde_json::to_value(objects.get(name).await.unwrap()).unwrap();
+        let current = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        if current && wanted(&object["status"]) {
+            return Ok(object["status"].clone());
+        }
+        if started.elapsed() > patience {
+            return Err(object["status"].clone());
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 /// The Gateway API's kinds, as the pinned Gateway controller brings them.
@@ -138,7 +173,7 @@ pub fn gateway_api() -> String {
 }
 
 /// The authority that signs certificates of domains: Secret `domain-ca` of the operator's namespace.
-pub fn authority() -> serde_json::Value {
+pub fn authority() -> Value {
     let key = rcgen::KeyPair::generate().unwrap();
     let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
     params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
