@@ -1,6 +1,7 @@
 //! The operator as a process beside a bare API server: its metrics and its memory.
 
 use anyhow::{Context as _, Result};
+use paddock_demo::Metrics;
 use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
@@ -20,21 +21,15 @@ pub struct Requests {
 }
 
 impl Requests {
-    fn parse(metrics: &str) -> Self {
-        let mut requests = Self::default();
-        for line in metrics.lines().filter(|line| line.starts_with("paddock_kube_requests_total{")) {
-            let Some((labels, value)) = line.rsplit_once(' ') else { continue };
-            let Ok(value) = value.parse::<u64>() else { continue };
-            let verb = labels.split_once("verb=\"").and_then(|(_, rest)| rest.split('"').next()).unwrap_or_default();
-            let kind = match verb {
-                "update" => &mut requests.lease,
-                "get" | "list" => &mut requests.reads,
-                "watch" => &mut requests.watches,
-                _ => &mut requests.writes,
-            };
-            *kind += value;
-        }
-        requests
+    fn of(metrics: &Metrics) -> Result<Self> {
+        let count = |verbs: &[&str]| {
+            metrics.sum("paddock_kube_requests_total", |labels| {
+                verbs.iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")))
+            })
+        };
+        let (lease, reads, watches) = (count(&["update"])?, count(&["get", "list"])?, count(&["watch"])?);
+        let all = metrics.sum("paddock_kube_requests_total", |_| true)?;
+        Ok(Self { writes: all - lease - reads - watches, lease, reads, watches })
     }
 
     /// Those that were made after `before`.
@@ -82,7 +77,7 @@ impl OperatorProcess {
     /// Requests to the API server so far.
     pub async fn requests(&self) -> Result<Requests> {
         let text = reqwest::get(format!("http://127.0.0.1:{}/metrics", self.port)).await?.text().await?;
-        Ok(Requests::parse(&text))
+        Requests::of(&Metrics::new(text))
     }
 
     /// Resident memory in KiB.
@@ -115,7 +110,7 @@ mod tests {
             "paddock_kube_request_duration_seconds_count{verb=\"get\"} 99\n".to_owned(),
         ]
         .concat();
-        let requests = Requests::parse(&text);
+        let requests = Requests::of(&Metrics::new(text)).unwrap();
         assert_eq!(requests, Requests { writes: 8, lease: 7, reads: 4, watches: 9 });
         assert_eq!(requests.since(Requests { writes: 3, lease: 7, reads: 5, watches: 0 }).reads, 0);
         assert_eq!(requests.since(Requests { writes: 3, ..Requests::default() }).writes, 5);

@@ -4,11 +4,13 @@
 pub mod afternoon;
 pub mod bettor;
 pub mod install;
+pub mod metrics;
 pub mod play;
 pub mod staff;
 pub mod wait;
 
 pub use install::Installation;
+pub use metrics::Metrics;
 
 /// The namespace of the operator.
 pub const OPERATOR_NAMESPACE: &str = "paddock-system";

@@ -229,7 +229,7 @@ fn a_right_that_is_taken_away_is_named_and_work_goes_on_when_it_is_given_back() 
                 let missing = metrics.sum("paddock_rights_missing", |labels| {
                     labels.contains("resource=\"namespaces\"") && labels.contains("verb=\"patch\"")
                 });
-                if missing == 1 { Ok(()) } else { Err("not yet".to_owned()) }
+                if missing.unwrap() == 1 { Ok(()) } else { Err("not yet".to_owned()) }
             })
             .await
             .unwrap();
@@ -249,7 +249,11 @@ fn a_right_that_is_taken_away_is_named_and_work_goes_on_when_it_is_given_back() 
         condition(&tenants, "poor", "Ready", "True", None).await;
         wait::until("no right is missing", LIMIT, || async {
             let (_, metrics) = leader(installation).await;
-            if metrics.sum("paddock_rights_missing", |_| true) == 0 { Ok(()) } else { Err("one is".to_owned()) }
+            if metrics.sum("paddock_rights_missing", |_| true).unwrap() == 0 {
+                Ok(())
+            } else {
+                Err("one is".to_owned())
+            }
         })
         .await
         .unwrap();

@@ -16,7 +16,7 @@ async fn requests(installation: &Installation) -> (String, u64) {
         let verbs = ["get", "list", "apply", "patch", "create", "delete"];
         verbs.iter().any(|verb| labels.contains(&format!("verb=\"{verb}\"")))
     };
-    (pod, metrics.sum("paddock_kube_requests_total", counted))
+    (pod, metrics.sum("paddock_kube_requests_total", counted).unwrap())
 }
 
 /// An autoscaler as soon as it has something to scale by.

@@ -8,7 +8,7 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt as _};
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim, Market, Release, Tenant};
-use paddock_demo::{Installation, OPERATOR_NAMESPACE, wait};
+use paddock_demo::{Installation, Metrics, OPERATOR_NAMESPACE, wait};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -68,18 +68,7 @@ pub async fn leader(installation: &Installation) -> (String, Metrics) {
     let holder = holder(installation).await.expect("a leader");
     let pod = pods(installation).await.into_iter().find(|pod| holder.contains(pod.as_str())).expect("the leader's pod");
     let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:9090/proxy/metrics");
-    (pod, Metrics(installation.cluster.kubectl(&["get", "--raw", &path]).await.unwrap()))
-}
-
-/// What `/metrics` answered.
-pub struct Metrics(String);
-
-impl Metrics {
-    /// Sum over the series of a family whose labels are wanted.
-    pub fn sum(&self, family: &str, wanted: impl Fn(&str) -> bool) -> u64 {
-        let series = self.0.lines().filter_map(|line| line.strip_prefix(family)?.strip_prefix('{')?.rsplit_once("} "));
-        series.filter(|(labels, _)| wanted(labels)).map(|(_, value)| value.parse::<u64>().unwrap()).sum()
-    }
+    (pod, Metrics::new(installation.cluster.kubectl(&["get", "--raw", &path]).await.unwrap()))
 }
 
 /// Waits until an object has a condition with this status and reason; answers its message.
@@ -117,22 +106,38 @@ pub async fn condition<K: Conditioned>(
 pub async fn warned_once<K: Conditioned>(installation: &Installation, objects: &Api<K>, name: &str, what: &str) {
     let kind = K::kind(&());
     let events: Api<Event> = Api::all(installation.client.clone());
+    warnings(&events, &kind, name, what).await;
+    // Twice: the first look that is counted may be one at another object of the kind, begun before.
+    look_again(installation, objects, name).await;
+    look_again(installation, objects, name).await;
+    told_once(&warnings(&events, &kind, name, what).await);
+}
+
+/// Waits for the warning that something was taken out of one of our objects, and asserts that it was told once.
+pub async fn repaired_once(installation: &Installation, namespace: &str, kind: &str, name: &str, field: &str) {
+    let found = warnings(&api(installation, namespace), kind, name, field).await;
+    assert_eq!(found[0].reason.as_deref(), Some("DriftRemoved"), "{found:?}");
+    told_once(&found);
+}
+
+/// The warnings about an object that name `what`, once there is one.
+async fn warnings(events: &Api<Event>, kind: &str, name: &str, what: &str) -> Vec<Event> {
     let only = ListParams::default().fields("type=Warning");
     let about = |event: &Event| {
         let regarding = event.regarding.clone().unwrap_or_default();
         let note = event.note.as_deref().unwrap_or_default();
-        regarding.kind.as_deref() == Some(&*kind) && regarding.name.as_deref() == Some(name) && note.contains(what)
+        regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name) && note.contains(what)
     };
-    let found = || async {
+    wait::until(&format!("a warning about {kind} {name} that names {what}"), LIMIT, || async {
         let found = events.list(&only).await.map_err(|error| error.to_string())?;
         let found: Vec<Event> = found.items.into_iter().filter(about).collect();
         if found.is_empty() { Err("none yet".to_owned()) } else { Ok(found) }
-    };
-    wait::until(&format!("a warning about {kind} {name} that names {what}"), LIMIT, found).await.unwrap();
-    // Twice: the first look that is counted may be one at another object of the kind, begun before.
-    look_again(installation, objects, name).await;
-    look_again(installation, objects, name).await;
-    let found = found().await.unwrap();
+    })
+    .await
+    .unwrap()
+}
+
+fn told_once(found: &[Event]) {
     assert_eq!(found.len(), 1, "{found:?}");
     let repeated = found[0].series.as_ref().map_or(1, |series| series.count);
     assert_eq!(repeated, 1, "the same event was published again: {found:?}");
@@ -141,37 +146,17 @@ pub async fn warned_once<K: Conditioned>(installation: &Installation, objects: &
 /// Changes an object in a way that means nothing, and waits until its controller has looked and has nothing left to do.
 async fn look_again<K: Conditioned>(installation: &Installation, objects: &Api<K>, name: &str) {
     let ours = |labels: &str| labels.contains(&format!("controller=\"{}\"", K::CONTROLLER));
-    let ended = |metrics: &Metrics| metrics.sum("paddock_reconcile_total", ours);
+    let ended = |metrics: &Metrics| metrics.sum("paddock_reconcile_total", ours).unwrap();
     let before = ended(&leader(installation).await.1);
     let patch = json!({"metadata": {"annotations": {"test/look": uuid::Uuid::now_v7()}}});
     objects.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     wait::until(&format!("another look at {name}"), LIMIT, || async {
         let (_, now) = leader(installation).await;
-        let left = now.sum("paddock_reconcile_active", ours) + now.sum("paddock_queue_depth", ours);
+        let left = now.sum("paddock_reconcile_active", ours).unwrap() + now.sum("paddock_queue_depth", ours).unwrap();
         if ended(&now) > before && left == 0 { Ok(()) } else { Err(format!("{} looks, {left} left", ended(&now))) }
     })
     .await
     .unwrap();
-}
-
-/// Waits for the warning that something was taken out of one of our objects, and asserts that it was told once.
-pub async fn repaired_once(installation: &Installation, namespace: &str, kind: &str, name: &str, field: &str) {
-    let events: Api<Event> = api(installation, namespace);
-    let only = ListParams::default().fields("type=Warning,reason=DriftRemoved");
-    let about = |event: &Event| {
-        let regarding = event.regarding.clone().unwrap_or_default();
-        let note = event.note.as_deref().unwrap_or_default();
-        regarding.kind.as_deref() == Some(kind) && regarding.name.as_deref() == Some(name) && note.contains(field)
-    };
-    let what = format!("a warning that {field} of {kind} {name} was removed");
-    let found = wait::until(&what, LIMIT, || async {
-        let found = events.list(&only).await.map_err(|error| error.to_string())?;
-        let found: Vec<Event> = found.items.into_iter().filter(about).collect();
-        if found.is_empty() { Err("none yet".to_owned()) } else { Ok(found) }
-    });
-    let found = found.await.unwrap();
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert!(found[0].series.is_none(), "the same event was published again: {found:?}");
 }
 
 /// What must not change for others while one goes wrong: since when they are Ready, and which of their pods run.
@@ -202,20 +187,20 @@ pub async fn brands(installation: &Installation) -> Untouched {
 }
 
 impl Untouched {
-    /// Asserts that the brands are as they were. Autoscalers may have moved: pods that are in both count.
+    /// Asserts that the brands are as they were.
     pub async fn still(&self, installation: &Installation) {
-        assert_eq!(brands(installation).await.ready, self.ready);
-        self.pods_still_run(installation).await;
+        assert_eq!(self.pods_still_run(installation).await.ready, self.ready);
     }
 
-    /// Asserts that no pod of theirs was started anew.
-    pub async fn pods_still_run(&self, installation: &Installation) {
+    /// Asserts that no pod of theirs was started anew; answers how the brands are. Autoscalers may have moved: pods that are in both count.
+    pub async fn pods_still_run(&self, installation: &Installation) -> Self {
         let now = brands(installation).await;
         let both: Vec<_> = self.restarts.iter().filter(|(pod, _)| now.restarts.contains_key(*pod)).collect();
         assert!(!both.is_empty(), "no pod of {:?} runs any more", self.restarts);
         for (pod, restarts) in both {
             assert_eq!(now.restarts.get(pod), Some(restarts), "restarts of pod {pod}");
         }
+        now
     }
 }
 
