@@ -141,6 +141,16 @@ pub async fn within(patience: Duration, what: &str, mut holds: impl AsyncFnMut()
     assert!(tokio::time::timeout(patience, wait).await.is_ok(), "never: {what}");
 }
 
+/// Another look at what is as wanted writes nothing (rule O1). Controllers run meanwhile and their last writes may fall into a look, or make it
+/// fail by a conflict; a look that always writes never ends this.
+pub async fn another_look_is_silent<T, E: Debug>(writes: impl Fn() -> u64, look: impl AsyncFn() -> Result<T, E>) {
+    eventually("another look that writes nothing", async || {
+        let before = writes();
+        look().await.is_ok() && writes() == before
+    })
+    .await;
+}
+
 /// Polls the API server until an object's status is of its newest spec and as wanted; answers it, or the last one when time is up.
 pub async fn status<K>(
     objects: &Api<K>,

@@ -1,13 +1,13 @@
 //! A cluster with the Gateway API, its Tenants and Releases, and what other controllers do there.
 
-use crate::support::{gateway_api, status, within};
+use crate::support::{another_look_is_silent, gateway_api, status, within};
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use paddock_cluster::Progress;
 use paddock_cluster::apiserver::Apiserver;
 use paddock_cluster::tools::{self, Set};
 use paddock_crds::v1alpha1::{BettingService, Tenant};
-use paddock_operator::controllers::{self, Ctx};
+use paddock_operator::controllers::{self, Ctx, Kind as _};
 use paddock_operator::kube::ChildKind;
 use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
@@ -116,6 +116,12 @@ impl World {
 
     pub(crate) async fn eventually(&self, what: &str, holds: impl AsyncFn() -> bool) {
         within(PATIENCE, what, holds).await;
+    }
+
+    /// Another look at a Tenant writes nothing.
+    pub(crate) async fn another_look_is_silent(&self, tenant: &str) {
+        let object = || self.ctx.cache.get::<Tenant>(None, tenant).unwrap();
+        another_look_is_silent(|| self.writes(), async || Tenant::reconcile(object(), self.ctx.clone()).await).await;
     }
 
     /// Deletes a namespace, and does what the controller of namespaces does then.

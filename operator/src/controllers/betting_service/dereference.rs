@@ -98,17 +98,27 @@ fn facts(cache: &Cache, namespace: &str) -> Result<Option<EnvironmentFacts>, Fau
         return Ok(None);
     };
     let facts = cache.get::<Tenant>(None, &tenant).and_then(|it| EnvironmentFacts::of(&it, &environment));
-    facts.map(Some).ok_or_else(|| {
-        if cache.is_unreadable::<Tenant>(None, &tenant) {
-            return Fault::reference_not_found(format!(
+    let Some(facts) = facts else {
+        return Err(Fault::reference_not_found(if cache.is_unreadable::<Tenant>(None, &tenant) {
+            format!(
                 "Tenant {tenant} cannot be read by this operator: correct it, or install the operator that knows its fields"
-            ));
-        }
-        Fault::reference_not_found(format!(
-            "namespace {namespace} belongs to environment {environment} of Tenant {tenant}, which does not exist any more; \
-             apply the Tenant again or delete this service"
-        ))
-    })
+            )
+        } else {
+            format!(
+                "namespace {namespace} belongs to environment {environment} of Tenant {tenant}, which does not exist any more; \
+                 apply the Tenant again or delete this service"
+            )
+        }));
+    };
+    // A namespace keeps its class, and so do the pods in it: what the Tenant says of another class is refused there, and not begun here.
+    match label(labels::CLASS) {
+        Some(class) if class != facts.class() => Err(Fault::reference_not_found(format!(
+            "namespace {namespace} was made for class {class}, and environment {environment} of Tenant {tenant} is {} now; \
+             see condition NamespacesReady of the Tenant",
+            facts.class()
+        ))),
+        _ => Ok(Some(facts)),
+    }
 }
 
 #[cfg(test)]
@@ -116,6 +126,27 @@ mod tests {
     use super::super::build::fixtures::{betting_service, tenant};
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_service_does_not_follow_its_environment_into_another_class() {
+        let cache = Cache::new();
+        cache.observe(tenant());
+        let namespace = |class: &str| {
+            serde_json::from_value(json!({
+                "apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "acme-prod", "labels": {
+                    "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod",
+                    "paddock.bet/class": class
+                }}
+            }))
+            .unwrap()
+        };
+        let service = betting_service(json!({}));
+        cache.observe_child(ChildKind::Namespace, namespace("Production"));
+        assert!(dereference(&cache, &service).unwrap().facts.is_some());
+        cache.observe_child(ChildKind::Namespace, namespace("NonProduction"));
+        let fault = dereference(&cache, &service).unwrap_err();
+        assert!(fault.message.contains("made for class NonProduction"), "{}", fault.message);
+    }
 
     #[test]
     fn before_secrets_are_listed_what_was_told_of_bindings_holds() {

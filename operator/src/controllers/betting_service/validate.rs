@@ -41,6 +41,11 @@ impl EnvironmentFacts {
         };
         Some(Self { values, class: found.class, database_classes: found.database_classes.clone() })
     }
+
+    /// Class of the environment, as labels and pods name it.
+    pub fn class(&self) -> &str {
+        &self.values.class
+    }
 }
 
 /// A need with everything that its binding takes.

@@ -68,7 +68,7 @@ impl Cache {
         for kind in ChildKind::watched() {
             let Some(store) = self.child_store(kind) else { continue };
             let api: Api<DynamicObject> = Api::all_with(client.clone(), &kind.api_resource());
-            let stream = watcher(api, ours())
+            let stream = begun_when_listed(watcher(api, ours()))
                 .default_backoff()
                 .map(move |event| event.map(|event| event_map(event, |object| super::with_types(object, kind))));
             self.spawn(kind.as_str().to_owned(), stream, store, &watching, stop.clone(), Duration::ZERO);
@@ -88,7 +88,7 @@ impl Cache {
         } else {
             (ours(), RIGHTS_SETTLE)
         };
-        let stream = watcher(api, config).backoff(QuickFirst::default());
+        let stream = begun_when_listed(watcher(api, config)).backoff(QuickFirst::default());
         self.spawn(format!("Secret in {namespace}"), stream, store, &watching, stop, settle);
     }
 
@@ -98,7 +98,8 @@ impl Cache {
         let events = watching.events.clone();
         let metrics = watching.metrics.clone();
         let known = store.clone();
-        let stream = watcher(api, watcher::Config::default()).default_backoff().filter_map(move |event| {
+        let stream = begun_when_listed(watcher(api, watcher::Config::default()));
+        let stream = stream.default_backoff().filter_map(move |event| {
             let decoded = match event {
                 Ok(event) => match decode::<K>(event) {
                     Ok(event) => Some(Ok(event)),
@@ -141,9 +142,7 @@ impl Cache {
                 match event {
                     Some(Ok(event)) => {
                         // A watch that moves has no trouble any more.
-                        if !matches!(event, Event::Init) {
-                            cache.trouble(&kind, None);
-                        }
+                        cache.trouble(&kind, None);
                         store.apply(event);
                     }
                     Some(Err(error)) if began.elapsed() < settle && forbidden(&error) => {
@@ -172,6 +171,28 @@ impl Cache {
             None => troubles.remove(kind).is_some(),
         }
     }
+}
+
+/// Tells that a list is begun with the first that came of it. The watcher tells it before it asks, and a backoff takes every event for a
+/// success: a kind that is not installed would be asked for again and again after the shortest pause.
+fn begun_when_listed<T>(
+    stream: impl Stream<Item = watcher::Result<Event<T>>> + Send,
+) -> impl Stream<Item = watcher::Result<Event<T>>> + Send
+where
+    T: Send,
+{
+    let mut begun = false;
+    stream.flat_map(move |event| {
+        let listed = matches!(event, Ok(Event::InitApply(_) | Event::InitDone));
+        let before = (listed && std::mem::take(&mut begun)).then_some(Ok(Event::Init));
+        let event = if matches!(event, Ok(Event::Init)) {
+            begun = true;
+            None
+        } else {
+            Some(event)
+        };
+        futures::stream::iter(before.into_iter().chain(event))
+    })
 }
 
 /// The first tries quickly one after another, then as other watches do.
@@ -301,4 +322,21 @@ fn report_unreadable<K: Typed>(
     // Another action when it is being deleted: events that differ only in their note become a series, which keeps the first one.
     let action = if metadata.deletion_timestamp.is_some() { "End" } else { "Decode" };
     events.warning_in_background(reference, "InvalidSpec", action, note);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures::executor::block_on;
+
+    #[test]
+    fn a_list_that_fails_is_no_success_for_the_backoff() {
+        let fails = || Err(watcher::Error::NoResourceVersion);
+        let listed = || [Ok(Event::Init), Ok(Event::InitApply(1)), Ok(Event::InitDone), Ok(Event::Apply(2))];
+        let asked = [Ok(Event::Init), fails(), Ok(Event::Init), fails()].into_iter().chain(listed()).chain(listed());
+        let told: Vec<String> =
+            block_on(begun_when_listed(futures::stream::iter(asked)).map(|event| format!("{event:?}")).collect());
+        let once = ["Ok(Init)", "Ok(InitApply(1))", "Ok(InitDone)", "Ok(Apply(2))"];
+        assert_eq!(told, [["Err(NoResourceVersion)"; 2].as_slice(), &once, &once].concat());
+    }
 }
