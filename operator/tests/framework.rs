@@ -20,16 +20,13 @@ use paddock_operator::{
     controllers::Ctx,
     fault::Category,
     kube::{Cache, ChildKind, ObjectKey, apply, prune},
-    leader::Leadership,
+    leader::{Leadership, Timing},
     rbac::{self, RULES, Scope},
     readiness::Readiness,
     settings::Settings,
 };
 use serde_json::{Value, json};
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeSet, time::Instant};
 use support::{
     PATIENCE, context, eventually,
     faults::{Fault, Faults},
@@ -420,7 +417,7 @@ async fn two_processes_hand_over(server: &Apiserver) {
     let begin = Instant::now();
     eventually("the second leads", async || second.epoch().await == 2).await;
     assert!(
-        begin.elapsed() < Duration::from_secs(10),
+        begin.elapsed() < Timing::default().lease,
         "hand-over does not wait for the lease to end: {:?}",
         begin.elapsed()
     );

@@ -210,7 +210,9 @@ async fn a_collector_that_never_answers_holds_nothing_up(server: &Apiserver) {
     let begin = Instant::now();
     let (status, log) = operator.end().await;
     assert!(status.success(), "{status}: {log:?}");
-    assert!(begin.elapsed() < Duration::from_secs(10), "the end takes {:?}: {log:?}", begin.elapsed());
+    // The chart's terminationGracePeriodSeconds.
+    let grace = Duration::from_secs(75);
+    assert!(begin.elapsed() < grace, "longer than a pod has: {:?}: {log:?}", begin.elapsed());
     let told = log.iter().filter(|line| line.contains("traces")).count();
     assert!(told <= 2, "{log:?}");
 }

@@ -36,10 +36,10 @@ use strum::{Display, IntoStaticStr};
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.environments.all(e, oldSelf.environments.all(o, o.name != e.name || o.class == e.class))").message("the class of an environment is immutable: add an environment of the other class"))]
 pub struct TenantSpec {
-    /// Name of the brand as people write it.
+    /// Name of the brand as people write it, and as its customers see it. Services get it as PADDOCK_BRAND.
     #[schemars(length(min = 1, max = 128))]
     pub display_name: String,
-    /// Licences that the brand operates under. Exactly one for now. Immutable. Services get its name as PADDOCK_LICENCE.
+    /// Licences that the brand operates under. Exactly one for now. Immutable. Customers see it; services get its name as PADDOCK_LICENCE and its jurisdiction as PADDOCK_JURISDICTION.
     #[schemars(length(min = 1, max = 1))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["name".into()]), validation = Rule::new("self == oldSelf").message("licences are immutable: a brand under another licence is another Tenant"))]
     pub licences: Vec<Licence>,

@@ -22,7 +22,8 @@ pub struct Afternoon {
 pub async fn afternoon(installation: &Installation, say: impl Fn(&str, &str)) -> Result<Afternoon> {
     let brand = installation.brand("acme.localhost")?;
     play::answers(&brand).await?;
-    say("brand", &brand.base);
+    let about = brand.get("/brand", None).await?;
+    say("brand", &format!("{}  {}", text(&about, "/name"), brand.base));
     let bettor = brand.register("EUR").await?;
     say("register, log in", &bettor.email);
     installation.credit(&bettor.customer_id, "EUR", "100.00").await?;

@@ -23,8 +23,12 @@ pub struct EnvironmentValues {
     pub environment: String,
     /// `Production` or `NonProduction`.
     pub class: String,
+    /// The brand's name as people write it.
+    pub brand: String,
     /// Name of the licence.
     pub licence: String,
+    /// Jurisdiction that gave it.
+    pub jurisdiction: String,
     /// Currencies, as the Tenant lists them.
     pub currencies: Vec<String>,
     /// Locales, as the Tenant lists them.
@@ -63,7 +67,9 @@ pub fn identity(service: &str, spec: &ComponentSpec, environment: &EnvironmentVa
             "tenant": environment.tenant,
             "environment": environment.environment,
             "class": environment.class,
+            "brand": environment.brand,
             "licence": environment.licence,
+            "jurisdiction": environment.jurisdiction,
             "currencies": environment.currencies,
             "locales": environment.locales,
         },
@@ -131,7 +137,9 @@ mod tests {
             tenant: "acme".into(),
             environment: "prod".into(),
             class: "Production".into(),
+            brand: "Acme Bet".into(),
             licence: "mga-1".into(),
+            jurisdiction: "MT".into(),
             currencies: vec!["EUR".into(), "SEK".into()],
             locales: vec!["en".into()],
         };
@@ -140,12 +148,12 @@ mod tests {
             identity.to_string(),
             concat!(
                 r#"{"config":{"EMPTY":"","LOG_LEVEL":"info"},"drain":{"period":"30s"},"#,
-                r#""environment":{"class":"Production","currencies":["EUR","SEK"],"environment":"prod","licence":"mga-1","locales":["en"],"tenant":"acme"},"#,
+                r#""environment":{"brand":"Acme Bet","class":"Production","currencies":["EUR","SEK"],"environment":"prod","jurisdiction":"MT","licence":"mga-1","locales":["en"],"tenant":"acme"},"#,
                 r#""image":"registry.example/rates@sha256:00","marketBook":true,"#,
                 r#""needs":[["bus","Kafka","bus"],["db","PostgreSQL","rates-db"]],"ports":[["http",8080]],"resources":{"requests":{"cpu":"100m"}}}"#
             )
         );
-        assert_eq!(hash(&identity, 0), "scliu4kech");
+        assert_eq!(hash(&identity, 0), "gdsvuqcn2x");
     }
 
     #[test]

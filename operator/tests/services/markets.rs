@@ -7,7 +7,7 @@ use kube::api::{Api, DynamicObject, Patch, PatchParams};
 use paddock_crds::v1alpha1::Market;
 use paddock_operator::kube::ChildKind;
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 pub(crate) async fn markets(world: &World) {
     let book = || async {
@@ -40,12 +40,10 @@ pub(crate) async fn markets(world: &World) {
     let status = world.market("strange", |status| condition(status, "Accepted") == "False").await;
     assert_eq!(reason(&status, "Accepted"), "Overlap");
     assert_eq!(book().await.unwrap()["generation"], json!(first + 1), "a refused rule changes no book");
-    let began = std::time::Instant::now();
     world.server.apply(&market("results", json!({"state": "Suspended"}))).await.unwrap();
     world
         .market("results", |status| condition(status, "Suspended") == "True" && condition(status, "Ready") == "True")
         .await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     world.server.kubectl(&["delete", "market", "results", "strange", "-n", NAMESPACE]).await.unwrap();
     let gone = async {
         while book().await.unwrap()["rules"] != json!([]) {
@@ -96,11 +94,9 @@ pub(crate) async fn books_are_pushed(world: &World) {
     assert_eq!(after, before, "pods come and go, the book does not change");
 
     for state in ["Suspended", "Open", "Suspended"] {
-        let began = Instant::now();
         let patch = json!({"spec": {"state": state}});
         api.patch("results", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         poll(state, &|| world.control.book()["rules"][0]["state"] == state).await;
-        assert!(began.elapsed() < Duration::from_millis(1500), "{state} after {:?}", began.elapsed());
     }
     let status = world
         .market("results", |status| {

@@ -8,7 +8,7 @@ use paddock_demo::bettor::Bettor;
 use paddock_demo::{Installation, play};
 use paddock_e2e::on_cluster;
 use reqwest::redirect::Policy;
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 
 /// How far ahead the kick-off of a match is that is bet on before it: nothing changes about it meanwhile.
@@ -181,6 +181,8 @@ fn the_stream_shows_prices_that_move_and_the_page_is_there() {
         play::answers(&brand).await.unwrap();
         let page = brand.page().await.unwrap();
         assert!(page.contains("<html"), "{page}");
+        let about = brand.get("/brand", None).await.unwrap();
+        assert_eq!((&about["name"], &about["currencies"]), (&json!("Zenith Sports"), &json!(["GBP"])), "{about}");
         let found = play::find(&brand, "live", 1, Duration::from_mins(4)).await.unwrap();
         let (mut stream, snapshot) = play::watch(&brand, None, &format!("event:{}", found.event)).await.unwrap();
         assert!(snapshot["lines"].as_array().is_some_and(|lines| !lines.is_empty()), "{snapshot}");

@@ -31,11 +31,14 @@ impl EnvironmentFacts {
     /// Facts of one environment; `None` if the Tenant has none of that name.
     pub fn of(tenant: &Tenant, environment: &str) -> Option<Self> {
         let found = tenant.spec.environments.iter().find(|it| it.name == environment)?;
+        let licence = tenant.spec.licences.first();
         let values = EnvironmentValues {
             tenant: tenant.metadata.name.clone()?,
             environment: found.name.clone(),
             class: found.class.to_string(),
-            licence: tenant.spec.licences.first().map(|licence| licence.name.clone()).unwrap_or_default(),
+            brand: tenant.spec.display_name.clone(),
+            licence: licence.map(|licence| licence.name.clone()).unwrap_or_default(),
+            jurisdiction: licence.map(|licence| licence.jurisdiction.clone()).unwrap_or_default(),
             currencies: tenant.spec.currencies.clone(),
             locales: tenant.spec.locales.clone(),
         };

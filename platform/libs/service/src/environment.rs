@@ -25,8 +25,12 @@ pub struct Environment {
     pub environment: String,
     /// Its class.
     pub class: Class,
-    /// Licence that the brand works under; may be empty in NonProduction.
+    /// The brand's name as people write it.
+    pub brand: String,
+    /// Licence that the brand works under.
     pub licence: String,
+    /// Jurisdiction that gave it: ISO 3166 code.
+    pub jurisdiction: String,
     /// Currencies of the brand.
     pub currencies: Vec<Currency>,
     /// Locales of the brand.
@@ -54,13 +58,15 @@ impl Environment {
             }
         }
         Self {
-            tenant,
-            environment,
             class,
+            brand: settings.get("PADDOCK_BRAND", tenant.clone()),
             licence: settings.get("PADDOCK_LICENCE", String::new()),
+            jurisdiction: settings.get("PADDOCK_JURISDICTION", String::new()),
             currencies,
             locales: list(settings.get("PADDOCK_LOCALES", String::new())),
             revision: settings.get("PADDOCK_REVISION", String::new()),
+            tenant,
+            environment,
             bindings: PathBuf::from(settings.get("SERVICE_BINDING_ROOT", "/bindings".to_owned())),
         }
     }

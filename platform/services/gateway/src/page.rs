@@ -20,6 +20,7 @@ pub(crate) fn routes<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/page/app.js", get(async || file(SCRIPT, include_str!("page/app.js"))))
         .route("/page/api.js", get(async || file(SCRIPT, include_str!("page/api.js"))))
         .route("/page/board.js", get(async || file(SCRIPT, include_str!("page/board.js"))))
+        .route("/page/brand.js", get(async || file(SCRIPT, include_str!("page/brand.js"))))
         .route("/page/dom.js", get(async || file(SCRIPT, include_str!("page/dom.js"))))
         .route("/page/me.js", get(async || file(SCRIPT, include_str!("page/me.js"))))
         .route("/page/placing.js", get(async || file(SCRIPT, include_str!("page/placing.js"))))

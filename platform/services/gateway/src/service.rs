@@ -81,7 +81,14 @@ async fn serve() -> anyhow::Result<()> {
     };
     let upstream = Upstream::new(config.addresses, tokens)?;
     let limits = (config.by_ip, config.by_session);
-    let state = AppState::new(upstream, config.trust, limits, config.places, draining.clone());
+    let state = AppState::new(
+        api::Brand::of(service.environment()),
+        upstream,
+        config.trust,
+        limits,
+        config.places,
+        draining.clone(),
+    );
 
     state.follow_book(&service.market_book()?).await;
     let (source, live, end) = (bus.clone(), state.live.clone(), draining.clone());

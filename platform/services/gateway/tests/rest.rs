@@ -63,6 +63,19 @@ impl Gateway {
 const BEARER: (&str, &str) = ("authorization", "Bearer token-of-ann");
 
 #[tokio::test]
+async fn the_brand_is_the_tenants() {
+    let gateway = Gateway::new().await;
+    let answer = gateway.get("/api/v1/brand").await;
+    assert_eq!(answer.status, StatusCode::OK);
+    assert_eq!(
+        answer.json(),
+        json!({
+            "name": "Acme Bet", "licence": {"name": "mga-1", "jurisdiction": "MT"}, "currencies": ["EUR", "SEK"], "locales": ["en", "sv"]
+        })
+    );
+}
+
+#[tokio::test]
 async fn public_gets_have_an_entity_tag_that_saves_the_body() {
     let gateway = Gateway::new().await;
     let first = gateway.get("/api/v1/events/sr:match:1").await;

@@ -137,7 +137,9 @@ pub fn environment(service: &Service, hash: &str) -> Value {
         {"name": "PADDOCK_TENANT", "value": values.tenant},
         {"name": "PADDOCK_ENVIRONMENT", "value": values.environment},
         {"name": "PADDOCK_CLASS", "value": values.class},
+        {"name": "PADDOCK_BRAND", "value": values.brand},
         {"name": "PADDOCK_LICENCE", "value": values.licence},
+        {"name": "PADDOCK_JURISDICTION", "value": values.jurisdiction},
         {"name": "PADDOCK_CURRENCIES", "value": values.currencies.join(",")},
         {"name": "PADDOCK_LOCALES", "value": values.locales.join(",")},
         {"name": "PADDOCK_REVISION", "value": hash},
@@ -231,7 +233,15 @@ mod tests {
         assert_eq!(container["readinessProbe"]["periodSeconds"], 1);
         assert_eq!(container["readinessProbe"]["failureThreshold"], 2);
         assert_eq!(container["livenessProbe"]["httpGet"]["path"], "/livez");
-        assert_eq!(container["env"][4], json!({"name": "PADDOCK_CURRENCIES", "value": "EUR,SEK"}));
+        let told: Vec<_> = container["env"].as_array().unwrap().iter().map(|it| (&it["name"], &it["value"])).collect();
+        for (name, value) in [
+            ("PADDOCK_BRAND", "Acme Bet"),
+            ("PADDOCK_LICENCE", "mga-1"),
+            ("PADDOCK_JURISDICTION", "MT"),
+            ("PADDOCK_CURRENCIES", "EUR,SEK"),
+        ] {
+            assert!(told.contains(&(&json!(name), &json!(value))), "{name}={value}: {told:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The public API of a brand: `/api/v1`.
 
+mod brand;
 mod catalogue;
 mod customers;
 mod guard;
@@ -26,6 +27,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
+pub use brand::Brand;
+
 use crate::client::Trust;
 use crate::limits::Limits;
 use crate::page;
@@ -40,6 +43,8 @@ const MAX_BODY: usize = 64 * 1024;
 /// What the handlers work with.
 #[derive(Clone)]
 pub struct AppState {
+    /// Whose site this is.
+    pub brand: Arc<Brand>,
     /// Components.
     pub upstream: Upstream,
     /// Sessions.
@@ -76,8 +81,9 @@ pub struct StreamPlaces {
 }
 
 impl AppState {
-    /// A state with limits: requests per second of an address and of a session, connections of the stream.
+    /// A state of a brand with limits: requests per second of an address and of a session, connections of the stream.
     pub fn new(
+        brand: Brand,
         upstream: Upstream,
         trust: Trust,
         (by_ip, by_session): (NonZeroU32, NonZeroU32),
@@ -85,6 +91,7 @@ impl AppState {
         draining: CancellationToken,
     ) -> Self {
         Self {
+            brand: Arc::new(brand),
             sessions: Sessions::new(upstream.clone()),
             upstream,
             trust: Arc::new(trust),
@@ -136,6 +143,7 @@ impl utoipa::Modify for Bearer {
 
 fn described() -> OpenApiRouter<AppState> {
     let api = OpenApiRouter::new()
+        .routes(routes!(brand::brand))
         .routes(routes!(catalogue::sports))
         .routes(routes!(catalogue::events))
         .routes(routes!(catalogue::event))

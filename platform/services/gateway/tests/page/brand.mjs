@@ -38,6 +38,9 @@ export class Brand {
     };
     const refusal = this.refuses.get(`${method} ${route}`);
     if (refusal !== undefined) return respond(refusal, { detail: `refused: ${refusal}` });
+    if (route === '/brand') {
+      return respond(200, { name: 'Acme Bet', licence: { name: 'mga-1', jurisdiction: 'MT' }, currencies: ['SEK', 'EUR'], locales: ['en'] });
+    }
     if (route === '/events') return respond(200, { events: this.events });
     if (route === '/sessions' && method === 'POST') {
       if (body.password !== 'secret') return respond(401, { detail: 'The password is wrong.', code: 'credentials-invalid' });

@@ -7,6 +7,23 @@ import { open, settled } from './browser.mjs';
 
 const inside = (page) => [page.$('me-in').hidden, page.$('me-out').hidden, page.$('entries-card').hidden];
 
+test('the page is the brand\'s, and a page without an answer is a page', async () => {
+  const page = await open(new Brand());
+  const currency = (of) => of.$('join-form').querySelector('[name=currency]').value;
+  assert.equal(page.document.title, 'Acme Bet');
+  assert.deepEqual(page.document.querySelectorAll('[data-brand]').map((place) => place.textContent), ['Acme Bet']);
+  assert.equal(page.$('licence').textContent, 'Licence mga-1 (MT).');
+  assert.deepEqual(page.$('currencies').children.map(({ value }) => value), ['SEK', 'EUR']);
+  assert.equal(currency(page), 'SEK');
+
+  const brand = new Brand();
+  brand.refuses.set('GET /brand', 503);
+  const without = await open(brand);
+  assert.equal(currency(without), '');
+  await logIn(without, 'ann@example.com');
+  assert.deepEqual(inside(without), [false, true, false]);
+});
+
 test('logging in, wallet and bets, logging out', async () => {
   const page = await open(new Brand());
   assert.deepEqual(inside(page), [true, false, true]);

@@ -10,12 +10,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::{HeaderMap, StatusCode};
-use paddock_gateway::api::{AppState, StreamPlaces};
+use paddock_gateway::api::{AppState, Brand, StreamPlaces};
 use paddock_gateway::client::Trust;
 use paddock_gateway::upstream::{Addresses, Tokens, Upstream};
 use paddock_market_book::Book;
 use paddock_service::binding::Bindings;
-use paddock_service::{CALLER_HEADER, CallerToken, Problem};
+use paddock_service::{CALLER_HEADER, CallerToken, Environment, Problem, Settings};
 use serde_json::{Value, json};
 use tokio::sync::RwLock;
 use tokio_util::sync::CancellationToken;
@@ -224,7 +224,18 @@ impl Gateway {
             CallerToken::new(files.watch(component).unwrap()).unwrap()
         });
         let upstream = Upstream::new(addresses, Tokens { rates, account, calculations }).unwrap();
-        let state = AppState::new(upstream, trust, limits, places, draining.clone());
+        let said = [
+            ("PADDOCK_TENANT", "acme"),
+            ("PADDOCK_ENVIRONMENT", "prod"),
+            ("PADDOCK_BRAND", "Acme Bet"),
+            ("PADDOCK_LICENCE", "mga-1"),
+            ("PADDOCK_JURISDICTION", "MT"),
+            ("PADDOCK_CURRENCIES", "EUR,SEK"),
+            ("PADDOCK_LOCALES", "en,sv"),
+        ];
+        let mut settings = Settings::from_variables(said.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        let brand = Brand::of(&Environment::read(&mut settings));
+        let state = AppState::new(brand, upstream, trust, limits, places, draining.clone());
         let open = Book::from_json(book(1, "Open", &[]).as_bytes()).unwrap();
         state.live.enforce(&Arc::new(open));
         Self { behind, state, draining }
