@@ -209,7 +209,8 @@ async fn foreign_objects_are_left_alone(server: &Apiserver) {
     for object in objects::all(ns) {
         let key = key(&object);
         let mut theirs = object.clone();
-        theirs["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "somebody"});
+        // The same values, so that no field would be in conflict; only the label is not there.
+        theirs["metadata"]["labels"] = json!({});
         let params = PatchParams::apply("somebody");
         let before = api(&ctx.client, &key).patch(&key.name, &params, &Patch::Apply(&theirs)).await.unwrap();
         let fault = apply(&ctx, CONCERN, &object).await.unwrap_err();

@@ -70,7 +70,7 @@ pub struct Server {
     pub admin_secret: Option<String>,
     /// Addresses.
     pub endpoints: Endpoints,
-    /// How pods reach it: NetworkPolicies let out to it the operator, and the pods that need its engine in environments that name the class.
+    /// How pods reach it: NetworkPolicies let out to it the operator, and the pods that need its engine in environments that name the class or have claims on it.
     pub network: ServerNetwork,
     /// TLS; absent means a plain connection (Kafka only).
     #[serde(default, skip_serializing_if = "Option::is_none")]

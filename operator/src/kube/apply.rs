@@ -17,10 +17,14 @@ use kube::{
 use serde::Serialize;
 use serde_json::Value;
 
+/// A resourceVersion that no object has: versions are revisions of etcd, whose first is that of the empty store. An apply that names it
+/// makes an object or is refused; it never touches one that exists.
+const NEVER: &str = "1";
+
 /// Makes the object what `desired` says and returns it as it is then.
 ///
 /// - Equal to the cached object: no request.
-/// - Not in the cache: one GET; an object without our managed-by label is left alone.
+/// - Not in the cache: made, unless an object of that name exists; one without our managed-by label is left alone.
 /// - Fields that only managers outside the operator own are removed in the same pass.
 ///
 /// `desired` carries apiVersion, kind, name and the labels of [`super::owner::labels`]. Of several concerns on one object each applies its own fields.
@@ -59,17 +63,12 @@ async fn run(
         ));
     }
     let api = api(ctx, key);
-    let live = match ctx.cache.object(key) {
-        Some(live) => Some(live.as_ref().clone()),
-        None => api.get_opt(&key.name).await.map_err(|error| Fault::of_request(&format!("reading {key}"), error))?,
-    };
-    let Some(mut live) = live else {
-        let created = patch(ctx, &api, concern, key, desired, false).await.map_err(|fault| match fault.category {
-            // Not forced: somebody made the object since the GET and holds other values. The next pass sees whose it is.
-            Category::Conflict => Fault::new(Category::Conflict, format!("{key} appeared while it was being made")),
-            _ => fault,
-        })?;
-        return Ok((created, "created"));
+    let mut live = match ctx.cache.object(key) {
+        Some(live) => live.as_ref().clone(),
+        None => match make(ctx, &api, concern, key, desired).await? {
+            Made::New(created) => return Ok((created, "created")),
+            Made::Exists(live) => live,
+        },
     };
     if !super::cache::is_ours(&live.metadata) {
         return Err(Fault::new(
@@ -103,6 +102,41 @@ async fn run(
         }
     }
     Ok((live, done))
+}
+
+/// What came of making an object.
+enum Made {
+    New(DynamicObject),
+    Exists(DynamicObject),
+}
+
+/// Makes an object that the cache does not have; one that exists is answered as it is, untouched.
+async fn make(
+    ctx: &Ctx,
+    api: &Api<DynamicObject>,
+    concern: &'static str,
+    key: &ObjectKey,
+    desired: &Value,
+) -> Result<Made, Fault> {
+    let reading = |error| Fault::of_request(&format!("reading {key}"), error);
+    // The Secrets of a namespace are listed when its Tenant has been looked at: until then the cache cannot know.
+    let unlisted =
+        key.kind == ChildKind::Secret && !ctx.cache.secrets_ready(key.namespace.as_deref().unwrap_or_default());
+    if unlisted && let Some(live) = api.get_opt(&key.name).await.map_err(reading)? {
+        return Ok(Made::Exists(live));
+    }
+    let mut new = desired.clone();
+    if let Some(Value::Object(meta)) = new.get_mut("metadata") {
+        meta.insert("resourceVersion".into(), NEVER.into());
+    }
+    match patch(ctx, api, concern, key, &new, false).await {
+        Ok(created) => Ok(Made::New(created)),
+        Err(fault) if fault.category == Category::Conflict => match api.get_opt(&key.name).await.map_err(reading)? {
+            Some(live) => Ok(Made::Exists(live)),
+            None => Err(Fault::new(Category::Conflict, format!("{key} appeared while it was being made, and went"))),
+        },
+        Err(fault) => Err(fault),
+    }
 }
 
 fn judge(concern: &str, desired: &Value, live: &DynamicObject) -> Result<Verdict, Fault> {

@@ -85,6 +85,11 @@ impl Apiserver {
             let Some(rest) = left.checked_sub(1) else { return (500, failure(500)) };
             *left = rest;
         }
+        let known = state.objects.get(path).map(|live| &live["metadata"]["resourceVersion"]);
+        let asked = &body["metadata"]["resourceVersion"];
+        if known.is_some_and(|known| (status || !asked.is_null()) && asked != known) {
+            return (409, failure(409));
+        }
         state.writes.push(format!("{method} {path}{}", if status { "/status" } else { "" }));
         let live = state.objects.get(path).cloned();
         if method == Method::DELETE {
@@ -103,9 +108,6 @@ impl Apiserver {
                 None => return (409, failure(409)),
             },
             (Some(mut live), false, true) => {
-                if body["metadata"]["resourceVersion"] != live["metadata"]["resourceVersion"] {
-                    return (409, failure(409));
-                }
                 live["status"] = body["status"].clone();
                 live
             }
@@ -142,7 +144,11 @@ impl State {
 }
 
 fn failure(code: u16) -> Value {
-    let reason = if code == 404 { "NotFound" } else { "" };
+    let reason = match code {
+        404 => "NotFound",
+        409 => "Conflict",
+        _ => "",
+    };
     json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code, "message": "no", "reason": reason})
 }
 
@@ -155,6 +161,7 @@ pub(super) fn managed(manager: &str, operation: &str, body: &Value) -> Value {
     if let Some(Value::Object(meta)) = fields.get_mut("metadata") {
         meta.remove("name");
         meta.remove("namespace");
+        meta.remove("resourceVersion");
     }
     json!({"manager": manager, "operation": operation, "apiVersion": "v1", "fieldsType": "FieldsV1", "fieldsV1": owned(&fields)})
 }

@@ -14,7 +14,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio_util::sync::CancellationToken;
 
 /// How often at most the progress of services is told in the status of their Tenants.
-const PROGRESS: Duration = Duration::from_millis(500);
+const PROGRESS: Duration = Duration::from_secs(2);
 
 /// Runs the controller until `stop`.
 pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()> {

@@ -123,33 +123,46 @@ async fn a_change_is_one_forced_apply_and_then_there_is_rest() {
 }
 
 #[tokio::test]
-async fn a_new_object_is_looked_for_and_made_without_force() {
-    let (ctx, log) = context(vec![(404, failure(404)), (201, stored("1", "5"))]);
+async fn a_new_object_is_made_by_a_request_that_touches_none() {
+    let (ctx, log) = context(vec![(201, stored("1", "5"))]);
     apply(&ctx, "market", &config_map("1")).await.unwrap();
     let seen = log.lock().unwrap().clone();
-    assert_eq!(methods(&log), ["GET", "PATCH"]);
-    assert!(!seen[1].query.contains("force=true"), "somebody else's object is not taken over: {}", seen[1].query);
-    let (ctx, _) = context(vec![(404, failure(404)), (409, failure(409))]);
+    assert_eq!(methods(&log), ["PATCH"]);
+    assert!(!seen[0].query.contains("force=true"), "somebody else's object is not taken over: {}", seen[0].query);
+    let mut guarded = config_map("1");
+    guarded["metadata"]["resourceVersion"] = json!("1");
+    assert_eq!(seen[0].body, guarded);
+    let (ctx, _) = context(vec![(409, failure(409)), (404, failure(404))]);
     let fault = apply(&ctx, "market", &config_map("1")).await.unwrap_err();
-    assert_eq!(fault.category, Category::Conflict, "made by another since");
+    assert_eq!(fault.category, Category::Conflict, "made by another, and gone since");
+}
+
+#[tokio::test]
+async fn a_secret_that_nobody_listed_is_asked_for_first() {
+    let mut secret = config_map("1");
+    secret["kind"] = json!("Secret");
+    let (ctx, log) = context(vec![(200, secret.clone())]);
+    let ctx = Ctx { cache: Cache::new(), ..ctx };
+    apply(&ctx, "market", &secret).await.ok();
+    assert_eq!(methods(&log)[0], "GET");
 }
 
 #[tokio::test]
 async fn an_object_of_someone_else_is_left_alone() {
     let mut foreign = stored("1", "5");
     foreign["metadata"]["labels"] = json!({"app.kubernetes.io/managed-by": "Helm"});
-    let (ctx, log) = context(vec![(200, foreign)]);
+    let (ctx, log) = context(vec![(409, failure(409)), (200, foreign)]);
     let fault = apply(&ctx, "market", &config_map("2")).await.unwrap_err();
     assert_eq!(fault.category, Category::NotOurs);
     assert!(fault.message.contains("ConfigMap acme-prod/book"), "{fault}");
-    assert_eq!(methods(&log), ["GET"]);
+    assert_eq!(methods(&log), ["PATCH", "GET"]);
 }
 
 #[tokio::test]
 async fn an_object_of_ours_that_the_cache_does_not_show_yet_is_not_written_again() {
-    let (ctx, log) = context(vec![(200, stored("1", "5"))]);
+    let (ctx, log) = context(vec![(409, failure(409)), (200, stored("1", "5"))]);
     apply(&ctx, "market", &config_map("1")).await.unwrap();
-    assert_eq!(methods(&log), ["GET"]);
+    assert_eq!(methods(&log), ["PATCH", "GET"]);
 }
 
 #[tokio::test]

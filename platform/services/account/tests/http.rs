@@ -329,7 +329,7 @@ async fn refuses_what_funds_registry_or_state_forbid() {
         assert_eq!(status, StatusCode::NO_CONTENT);
     }
     let audit: Vec<(Value, Value)> =
-        sqlx::query_as("SELECT before, after FROM audit WHERE what ->> 'call' = 'set-state' ORDER BY seq")
+        sqlx::query_as("SELECT before, after FROM audit WHERE what ->> 'call' = 'set-state' AND what ->> 'refused' IS NULL ORDER BY seq")
             .fetch_all(&api.fixture.pool)
             .await
             .unwrap();
@@ -405,15 +405,23 @@ async fn staff_credits_need_the_right_token_and_are_audited() {
     assert_eq!(call(Some(&symmetric)).await, StatusCode::UNAUTHORIZED, "only public-key signatures");
     assert_eq!(call(Some(&staff(&["cashier"]))).await, StatusCode::CREATED);
     assert_eq!(call(Some(&staff(&["cashier"]))).await, StatusCode::OK, "a repetition credits nothing");
+    let dollars = json!({"id": Uuid::new_v4(), "currency": "USD", "amount": "10.00", "reason": "goodwill"});
+    let (status, _) = api.call(Method::POST, &path, Some(&staff(&["cashier"])), Some(dollars)).await;
+    assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY);
 
     let audit: Vec<(String, String, Value, Value, Value)> =
         sqlx::query_as("SELECT who, subject, what, before, after FROM audit ORDER BY seq")
             .fetch_all(&api.fixture.pool)
             .await
             .unwrap();
-    let [(who, subject, what, before, after), repetition] = audit.as_slice() else {
+    let [refused, (who, subject, what, before, after), repetition, wrong] = audit.as_slice() else {
         panic!("one call, one line: {audit:?}")
     };
+    assert_eq!(
+        (refused.0.as_str(), &refused.2["refused"], &refused.2["amount"]),
+        ("carol", &json!("role-missing"), &json!("10.00"))
+    );
+    assert_eq!((&wrong.2["refused"], &wrong.3, &wrong.4), (&json!("currency-not-offered"), &Value::Null, &Value::Null));
     assert_eq!((who.as_str(), subject.as_str()), ("carol", format!("customer/{customer}").as_str()));
     assert_eq!(what["reason"], "goodwill");
     assert_eq!((&before["available"], &after["available"]), (&json!("0.00"), &json!("10.00")));

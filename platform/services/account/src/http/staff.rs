@@ -1,4 +1,4 @@
-//! What staff may do here; every call that is not refused is audited.
+//! What staff may do here; every call is audited, a refused one with the code of its refusal.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,6 +8,7 @@ use paddock_money::{Currency, Money};
 use paddock_service::{JsonBody, Problem};
 use secrecy::ExposeSecret;
 use serde::Deserialize;
+use serde_json::json;
 use uuid::Uuid;
 
 use super::id::Id;
@@ -43,8 +44,26 @@ pub(super) async fn credit(
     headers: HeaderMap,
     JsonBody(body): JsonBody<Credit>,
 ) -> Result<(StatusCode, Json<TransferDocument>), Problem> {
-    let staff = caller(&state, &headers, "cashier")?;
-    let reason = note(&body.reason)?;
+    let staff = caller(&state, &headers)?;
+    let asked = json!({
+        "call": "credit", "transfer": body.id, "amount": short(&body.amount), "currency": body.currency, "reason": short(&body.reason)
+    });
+    let audit = Audit { who: staff.subject.clone(), what: asked, subject: format!("customer/{customer}") };
+    let credited = credited(&state, &staff, customer, &body, &audit).await;
+    let Outcome { created, resource } = told(&state, &audit, credited).await?;
+    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
+    Ok((status, Json(TransferDocument::new(&resource)?)))
+}
+
+async fn credited(
+    state: &AppState,
+    staff: &Staff,
+    customer: Uuid,
+    body: &Credit,
+    audit: &Audit,
+) -> Result<Outcome, Problem> {
+    staff.require("cashier")?;
+    why(&body.reason)?;
     if !state.currencies.contains(&body.currency) {
         return Err(Problem::unprocessable(
             "currency-not-offered",
@@ -59,15 +78,8 @@ pub(super) async fn credit(
         reason: Reason::CashierCredit,
     };
     let asked = Asked { customer, currency: body.currency, movement };
-    let audit = Audit {
-        who: staff.subject,
-        what: serde_json::json!({ "call": "credit", "transfer": body.id, "amount": amount, "reason": reason }),
-        subject: format!("customer/{customer}"),
-    };
     let command = Command { id: body.id, action: Action::Transfer(asked) };
-    let Outcome { created, resource } = state.store.apply_audited(&command, Some(&audit)).await?;
-    let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(TransferDocument::new(&resource)?)))
+    Ok(state.store.apply_audited(&command, Some(audit)).await?)
 }
 
 pub(super) async fn set_state(
@@ -76,17 +88,35 @@ pub(super) async fn set_state(
     headers: HeaderMap,
     JsonBody(body): JsonBody<NewState>,
 ) -> Result<StatusCode, Problem> {
-    let staff = caller(&state, &headers, "compliance")?;
+    let staff = caller(&state, &headers)?;
     let audit = Audit {
-        who: staff.subject,
-        what: serde_json::json!({ "call": "set-state", "state": body.state, "reason": note(&body.reason)? }),
+        who: staff.subject.clone(),
+        what: json!({ "call": "set-state", "state": body.state, "reason": short(&body.reason) }),
         subject: format!("customer/{customer}"),
     };
-    state.store.set_state(customer, body.state, &audit).await?;
+    let set = async {
+        staff.require("compliance")?;
+        why(&body.reason)?;
+        Ok::<(), Problem>(state.store.set_state(customer, body.state, &audit).await?)
+    };
+    let set = set.await;
+    told(&state, &audit, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn caller(state: &AppState, headers: &HeaderMap, role: &'static str) -> Result<Staff, Problem> {
+/// Passes on what came of a call, and leaves a line of a refusal: of what was done there is one, written with it. After a fault of ours nobody
+/// knows whether the call was refused.
+async fn told<T>(state: &AppState, audit: &Audit, outcome: Result<T, Problem>) -> Result<T, Problem> {
+    if let Err(problem) = &outcome
+        && problem.status().is_client_error()
+    {
+        state.store.refused(audit, problem.code()).await?;
+    }
+    outcome
+}
+
+/// Who is calling; without a token of this environment nobody is, and no line is left.
+fn caller(state: &AppState, headers: &HeaderMap) -> Result<Staff, Problem> {
     let tokens = state.staff.as_ref().ok_or_else(|| {
         Problem::unavailable(
             "staff-issuer-missing",
@@ -95,15 +125,18 @@ fn caller(state: &AppState, headers: &HeaderMap, role: &'static str) -> Result<S
     })?;
     let token =
         sessions::bearer(headers).ok_or_else(|| Problem::unauthorized("send the staff token as a bearer token"))?;
-    let staff = tokens.verify(token.expose_secret())?;
-    staff.require(role)?;
-    Ok(staff)
+    Ok(tokens.verify(token.expose_secret())?)
 }
 
-fn note(text: &str) -> Result<&str, Problem> {
-    let text = text.trim();
-    if text.is_empty() || text.chars().count() > MAX_NOTE {
+fn why(reason: &str) -> Result<(), Problem> {
+    let reason = reason.trim();
+    if reason.is_empty() || reason.chars().count() > MAX_NOTE {
         return Err(Problem::unprocessable("reason-missing", "say why, in 1 to 500 characters"));
     }
-    Ok(text)
+    Ok(())
+}
+
+/// As much of what somebody wrote as a line of the audit takes.
+fn short(text: &str) -> String {
+    text.trim().chars().take(MAX_NOTE).collect()
 }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 use sqlx::PgConnection;
 
-use super::StoreError;
+use super::{Store, StoreError};
 
 /// An act of a member of staff.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,6 +14,18 @@ pub struct Audit {
     pub what: Value,
     /// What it was done to: `customer/<id>`.
     pub subject: String,
+}
+
+impl Store {
+    /// Writes that an act was refused, by the stable code of the refusal: `what` gets it, and there is neither before nor after.
+    pub async fn refused(&self, audit: &Audit, code: &str) -> Result<(), StoreError> {
+        let mut refused = audit.clone();
+        if let Value::Object(what) = &mut refused.what {
+            what.insert("refused".into(), code.into());
+        }
+        let mut connection = self.database.pool().acquire().await?;
+        refused.write(&mut connection, &Value::Null, &Value::Null).await
+    }
 }
 
 impl Audit {
