@@ -209,15 +209,17 @@ async fn foreign_objects_are_left_alone(server: &Apiserver) {
     for object in objects::all(ns) {
         let key = key(&object);
         let mut theirs = object.clone();
-        // The same values, so that no field would be in conflict; only the label is not there.
-        theirs["metadata"]["labels"] = json!({});
-        let params = PatchParams::apply("somebody");
-        let before = api(&ctx.client, &key).patch(&key.name, &params, &Patch::Apply(&theirs)).await.unwrap();
-        let fault = apply(&ctx, CONCERN, &object).await.unwrap_err();
-        assert_eq!(fault.category, Category::NotOurs, "{key}");
-        assert!(fault.message.contains(&key.to_string()), "{fault}");
-        let after = api(&ctx.client, &key).get(&key.name).await.unwrap();
-        assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "{key}");
+        // Somebody's label; then the same values without any, so that no field would be in conflict.
+        for labels in [json!({"app.kubernetes.io/managed-by": "somebody"}), json!({})] {
+            theirs["metadata"]["labels"] = labels;
+            let params = PatchParams::apply("somebody");
+            let before = api(&ctx.client, &key).patch(&key.name, &params, &Patch::Apply(&theirs)).await.unwrap();
+            let fault = apply(&ctx, CONCERN, &object).await.unwrap_err();
+            assert_eq!(fault.category, Category::NotOurs, "{key}");
+            assert!(fault.message.contains(&key.to_string()), "{fault}");
+            let after = api(&ctx.client, &key).get(&key.name).await.unwrap();
+            assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "{key}");
+        }
     }
     stop.cancel();
 }

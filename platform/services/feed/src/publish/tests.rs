@@ -1,4 +1,4 @@
-//! The relay of the feed: what is published, and when it is known to be.
+//! Which instance publishes, who takes its place, and what everybody is told of producers, on a broker in memory.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::Path;
