@@ -98,8 +98,8 @@ pub(super) async fn set_state(
         staff.require("compliance")?;
         why(&body.reason)?;
         Ok::<(), Problem>(state.store.set_state(customer, body.state, &audit).await?)
-    };
-    let set = set.await;
+    }
+    .await;
     told(&state, &audit, set).await?;
     Ok(StatusCode::NO_CONTENT)
 }
