@@ -141,12 +141,12 @@ pub async fn within(patience: Duration, what: &str, mut holds: impl AsyncFnMut()
     assert!(tokio::time::timeout(patience, wait).await.is_ok(), "never: {what}");
 }
 
-/// Another look at what is as wanted writes nothing (rule O1). Controllers run meanwhile and their last writes may fall into a look, or make it
-/// fail by a conflict; a look that always writes never ends this.
-pub async fn another_look_is_silent<T, E: Debug>(writes: impl Fn() -> u64, look: impl AsyncFn() -> Result<T, E>) {
-    eventually("another look that writes nothing", async || {
-        let before = writes();
-        look().await.is_ok() && writes() == before
+/// Another look at what is as wanted asks nothing of the kind that is counted (rule O1). Controllers run meanwhile, and events are published
+/// in the background: their last requests may fall into a look, or make it fail by a conflict; a look that always asks never ends this.
+pub async fn another_look_is_silent<T, E: Debug>(asked: impl Fn() -> u64, look: impl AsyncFn() -> Result<T, E>) {
+    eventually("another look that is silent", async || {
+        let before = asked();
+        look().await.is_ok() && asked() == before
     })
     .await;
 }
