@@ -31,11 +31,15 @@ build: ## every library, binary and test, once
 	@e2e/demo/preflight.sh tests
 	@$(CARGO) build --workspace --all-targets
 
+# A newer stable brings lints that nobody has met yet: they are printed, and fail nothing, until `rust-version` follows (ADR 0002).
+MET := $(shell sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+STRICT = $(if $(findstring cargo $(MET).,$(shell $(CARGO) --version)),-D warnings)
+
 .PHONY: lint
 lint: ## formatting and clippy; a warning fails
 	@e2e/demo/preflight.sh
 	@$(CARGO) fmt --all --check
-	@$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --workspace --all-targets -- $(STRICT)
 
 .PHONY: test-local
 test-local: build ## tests that need no cluster: pure ones, real PostgreSQL, real API server

@@ -7,6 +7,7 @@ fail() { echo "paddock: $*" >&2; exit 1; }
 
 # The images are copies of what is built here, also those for one's own cluster: that is why CLUSTER=current wants the same machine.
 [ "$(uname -s)" = Linux ] || fail "this needs Linux, with CLUSTER=current too; elsewhere install the charts on your own Kubernetes (README, 'Your own cluster')"
+[ "$(uname -m)" = x86_64 ] || fail "this needs an x86_64 machine, with CLUSTER=current too: images are made for amd64; elsewhere install the charts on your own Kubernetes (README, 'Your own cluster')"
 [ "$(id -u)" = 0 ] || fail "run as root: sudo env \"PATH=\$PATH\" \"HOME=\$HOME\" make … (network namespaces, containers, packages; CLUSTER=current wants it for the images)"
 
 # at_least HAVE WANTED: compares versions.

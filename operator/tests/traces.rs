@@ -140,7 +140,7 @@ async fn reconciles_reach_the_collector_without_what_is_in_objects(server: &Apis
         "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": "pg"},
         "spec": {"engine": "PostgreSQL", "environmentClass": "NonProduction", "servers": [{
             "name": "a", "adminSecret": "pg-admin", "endpoints": {"readWrite": "localhost:1"},
-            "network": {"namespace": "databases", "podLabels": {"app": "pg"}, "ports": [5432]}}]},
+            "tls": {"mode": "VerifyFull", "caSecret": "pg-ca"}, "network": {"namespace": "databases", "podLabels": {"app": "pg"}, "ports": [5432]}}]},
     });
     server.apply(&class.to_string()).await.unwrap();
 

@@ -33,6 +33,8 @@ use strum::{Display, IntoStaticStr};
 #[x_kube(validation = Rule::new("self.engine == oldSelf.engine && self.environmentClass == oldSelf.environmentClass").message("engine and environmentClass are immutable: create another class"))]
 #[x_kube(validation = Rule::new("self.engine == 'PostgreSQL' ? self.servers.all(s, has(s.adminSecret)) : true").message("a PostgreSQL server needs adminSecret"))]
 #[x_kube(validation = Rule::new("self.engine != 'Kafka' || self.servers.all(s, !has(s.adminSecret))").message("servers[].adminSecret belongs to engine PostgreSQL: the operator reaches a Kafka broker without a login; remove it"))]
+#[x_kube(validation = Rule::new("self.engine != 'PostgreSQL' || self.servers.all(s, has(s.tls))").message("a PostgreSQL server needs tls: mode VerifyFull and a caSecret"))]
+#[x_kube(validation = Rule::new("self.engine != 'Kafka' || self.servers.all(s, !has(s.tls))").message("servers[].tls belongs to engine PostgreSQL: the operator and services speak to a Kafka broker without TLS; remove it"))]
 #[x_kube(validation = Rule::new("self.engine == 'Kafka' || !has(self.published)").message("published belongs to engine Kafka"))]
 #[x_kube(validation = Rule::new("self.engine != 'Kafka' || !has(self.limits)").message("limits belongs to engine PostgreSQL: a Kafka broker has no logins that they could bound; remove it"))]
 pub struct DatabaseClassSpec {
@@ -72,7 +74,7 @@ pub struct Server {
     pub endpoints: Endpoints,
     /// How pods reach it: NetworkPolicies let out to it the operator, and the pods that need its engine in environments that name the class or have claims on it.
     pub network: ServerNetwork,
-    /// TLS; absent means a plain connection (Kafka only).
+    /// TLS. PostgreSQL: required. Kafka: absent, which means a plain connection.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ServerTls>,
     /// How much it may hold.

@@ -109,7 +109,7 @@ async fn prices_and_bet_stop(
 ) -> Result<()> {
     let (mut stream, _) = play::watch(brand, None, &format!("event:{}", found.event)).await?;
     say("stream", &format!("watching {}", found.name));
-    let (mut moves, mut last) = (0_u32, String::new());
+    let (mut moves, mut last, mut stopped) = (0_u32, String::new(), false);
     let limit = Instant::now() + Duration::from_mins(10);
     while Instant::now() < limit {
         let frame = receive(&mut stream, Duration::from_mins(2)).await?;
@@ -132,7 +132,8 @@ async fn prices_and_bet_stop(
                 }
                 last = now;
             }
-            if text(line, "/phase") == "live"
+            if !stopped
+                && text(line, "/phase") == "live"
                 && text(line, "/status") == "suspended"
                 && text(line, "/suspendedBy") == "feed"
             {
@@ -141,12 +142,16 @@ async fn prices_and_bet_stop(
                     // Suspended, or over by the time the bet arrives; anything else is no bet stop.
                     anyhow::ensure!(matches!(code.as_str(), "market-suspended" | "market-closed"), "{answer}");
                     say("feed's bet stop", &format!("a bet is refused ({code})"));
-                    return Ok(());
+                    stopped = true;
                 }
             }
         }
+        // The first price that comes is no move.
+        if stopped && moves > 1 {
+            return Ok(());
+        }
     }
-    anyhow::bail!("the feed did not stop bets on {} within 10 minutes", found.name)
+    anyhow::bail!("{} within 10 minutes: prices came {moves} times, bets stopped: {stopped}", found.name)
 }
 
 fn text(value: &Value, pointer: &str) -> String {

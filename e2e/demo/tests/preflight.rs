@@ -7,10 +7,10 @@ use std::path::Path;
 use std::process::Command;
 
 /// What the script itself uses.
-const SYSTEM: [&str; 12] =
-    ["bash", "dirname", "uname", "sort", "head", "tail", "sed", "cut", "grep", "readlink", "echo", "env"];
+const SYSTEM: [&str; 11] = ["bash", "dirname", "sort", "head", "tail", "sed", "cut", "grep", "readlink", "echo", "env"];
 /// Everything is there, and new enough.
-const GOOD: [(&str, &str); 8] = [
+const GOOD: [(&str, &str); 9] = [
+    ("uname", r#"[ "$1" = -m ] && echo x86_64 || echo Linux"#),
     ("id", "echo 0"),
     ("cargo", "echo cargo 1.99.0"),
     ("go", "echo go1.99.1; echo local"),
@@ -55,6 +55,8 @@ fn a_complete_machine_passes_in_silence() {
 #[test]
 fn what_is_missing_or_too_old_is_said_in_one_line_with_a_remedy() {
     for (replaced, remedy) in [
+        (("uname", "echo Darwin"), "this needs Linux"),
+        (("uname", r#"[ "$1" = -m ] && echo aarch64 || echo Linux"#), "x86_64"),
         (("id", "echo 1000"), "sudo env"),
         (("cargo", ""), "install Rust with rustup"),
         (("cargo", "echo cargo 1.63.0"), "rustup update stable"),

@@ -1,4 +1,4 @@
-//! What others put into objects that are ours goes away (rule O9), and nothing is written at rest (rule O1).
+//! What others put into objects that are ours goes away (rule O9).
 
 use crate::support::{LIMIT, api, brands, repaired_once};
 use k8s_openapi::api::apps::v1::Deployment;

@@ -1,4 +1,4 @@
-//! The operator itself: hand-over.
+//! The operator itself: what it tells, and hand-over.
 
 use crate::support::{LIMIT, api, condition, holder, leader};
 use k8s_openapi::api::core::v1::Pod;
@@ -29,6 +29,26 @@ async fn carried_out(installation: &Installation, state: &str) -> Result<(), Str
     })
     .await
     .map_err(|error| error.to_string())
+}
+
+#[test]
+fn one_command_tells_the_story() {
+    on_cluster(|installation| async move {
+        let told = installation.cluster.kubectl(&["get", "tenants,bsvc,mkt,dbc", "-A"]).await.unwrap();
+        let words: Vec<Vec<&str>> = told.lines().map(|line| line.split_whitespace().collect()).collect();
+        for line in [
+            &["NAME", "READY", "REASON", "ENVIRONMENTS", "AGE"][..],
+            &["tenant.paddock.bet/zenith", "True", "Ready", "prod", "5/5"],
+            &["NAMESPACE", "NAME", "READY", "REASON", "VERSION", "REVISION", "PODS", "AGE"],
+            &["acme-prod", "bettingservice.paddock.bet/account", "True", "Available"],
+            &["NAMESPACE", "NAME", "READY", "REASON", "STATE", "SPORT", "TYPE", "BOOK", "AGE"],
+            &["zenith-prod", "market.paddock.bet/soccer-double-chance", "True", "Enforced", "Open", "soccer"],
+            &["NAMESPACE", "NAME", "READY", "REASON", "ENGINE", "SERVER", "DATABASE", "AGE"],
+            &["acme-dev", "databaseclaim.paddock.bet/account-db", "True", "Bound", "PostgreSQL", "pg-nonprod"],
+        ] {
+            assert!(words.iter().any(|found| found.starts_with(line)), "{line:?} is not in:\n{told}");
+        }
+    });
 }
 
 #[test]
