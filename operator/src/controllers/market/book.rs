@@ -9,7 +9,8 @@ use crate::controllers::{Category, Ctx, Fault, Outcome};
 use crate::kube::cache::is_ours;
 use crate::kube::{Cache, ChildKind, apply, secret, write_status};
 use futures::StreamExt as _;
-use kube::api::DynamicObject;
+use kube::Api;
+use kube::api::{DynamicObject, ListParams};
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{Market, MarketStatus};
 use secrecy::SecretString;
@@ -24,6 +25,8 @@ const FIRST_WAIT: Duration = Duration::from_millis(200);
 const LONGEST_WAIT: Duration = Duration::from_secs(15);
 /// Statuses that are written at once.
 const WRITES_AT_ONCE: usize = 8;
+/// Label of pods that follow the book.
+const FOLLOWS: (&str, &str) = (labels::MARKET_BOOK, "true");
 /// How far above ours a number that a pod claims can be: more books than were ever published.
 const LEAP: u64 = 1 << 32;
 
@@ -144,15 +147,22 @@ impl Books {
             self.remember(namespace, memory.clone());
             apply(ctx, "market", &object).await?;
             let text = book.to_json().map_err(defect)?;
-            let (higher, waiting) = self.push(ctx, namespace, generation, &text, &mut memory).await?;
+            // What was acknowledged stays so when pods come and go; a restart of the operator reads it from the Markets.
+            memory.acknowledged = memory.acknowledged.max(told(|book| book.acknowledged)).min(generation);
+            let pods = ctx.cache.children(ChildKind::Pod, Some(namespace), &[FOLLOWS]);
+            let pods = pods.iter().filter_map(|pod| Follower::of(pod)).collect();
+            let (mut higher, mut waiting) = self.push(ctx, namespace, generation, &text, pods, &mut memory).await?;
+            if higher.is_none() && waiting.is_empty() && memory.acknowledged < generation {
+                // That every pod has it is said once of a book: then the watch, which may be behind, is not enough.
+                let pods = running(ctx, namespace).await?;
+                (higher, waiting) = self.push(ctx, namespace, generation, &text, pods, &mut memory).await?;
+            }
             if let Some(higher) = higher {
                 tracing::warn!(namespace, higher, generation, "a pod has another market book; publishing above it");
                 // Above it also if it has our number and other rules.
                 memory.floor = higher.max(generation.saturating_add(1));
                 continue;
             }
-            // What was acknowledged stays so when pods come and go; a restart of the operator reads it from the Markets.
-            memory.acknowledged = memory.acknowledged.max(told(|book| book.acknowledged)).min(generation);
             let again = if waiting.is_empty() {
                 memory.acknowledged = generation;
                 None
@@ -165,7 +175,7 @@ impl Books {
         }
     }
 
-    /// Tells the pods that do not have the generation in force yet. Returns the highest generation of another book that one of them
+    /// Tells those of the pods that do not have the generation in force yet. Returns the highest generation of another book that one of them
     /// has, and those that still miss ours, each with why.
     async fn push(
         &self,
@@ -173,10 +183,9 @@ impl Books {
         namespace: &str,
         generation: u64,
         book: &str,
+        followers: BTreeSet<Follower>,
         memory: &mut Memory,
     ) -> Result<(Option<u64>, Vec<String>), Fault> {
-        let pods = ctx.cache.children(ChildKind::Pod, Some(namespace), &[(labels::MARKET_BOOK, "true")]);
-        let followers: BTreeSet<Follower> = pods.iter().filter_map(|pod| Follower::of(pod)).collect();
         memory.in_force.retain(|follower, _| followers.contains(follower));
         memory.missed.retain(|follower, _| followers.contains(follower));
         memory.raised.retain(|follower| followers.contains(follower));
@@ -221,6 +230,15 @@ impl Books {
         waiting.sort();
         Ok((higher, waiting))
     }
+}
+
+/// The pods that follow the book, as the apiserver has them now.
+async fn running(ctx: &Ctx, namespace: &str) -> Result<BTreeSet<Follower>, Fault> {
+    let pods: Api<DynamicObject> = Api::namespaced_with(ctx.client.clone(), namespace, &ChildKind::Pod.api_resource());
+    let ours = format!("{}={},{}={}", labels::MANAGED_BY, labels::MANAGED_BY_PADDOCK, FOLLOWS.0, FOLLOWS.1);
+    let found = pods.list(&ListParams::default().labels(&ours)).await;
+    let found = found.map_err(|error| Fault::of_request(&format!("listing pods of {namespace}"), error))?;
+    Ok(found.items.iter().filter_map(Follower::of).collect())
 }
 
 fn lock<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -345,7 +363,62 @@ mod tests {
     use super::super::validate::tests::market;
     use super::*;
     use crate::settings::Settings;
-    use serde_json::Value;
+    use http::{Request, Response};
+    use kube::Client;
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::convert::Infallible;
+
+    const OURS: &str = "paddock";
+
+    /// What the apiserver answers here: objects as they are written, the token of control ports, and the pods.
+    fn answer(method: &str, path: &str, pods: &Value) -> Value {
+        let labels = json!({"app.kubernetes.io/managed-by": OURS});
+        match (method, path.rsplit('/').next()) {
+            ("GET", Some("pods")) => pods.clone(),
+            ("GET", Some(name)) => json!({
+                "apiVersion": "v1", "kind": "Secret", "data": {TOKEN: "dG9rZW4="},
+                "metadata": {"name": name, "namespace": "acme-prod", "labels": labels},
+            }),
+            _ => json!({
+                "apiVersion": "v1", "kind": "ConfigMap",
+                "metadata": {"name": "book", "namespace": "acme-prod", "resourceVersion": "2", "labels": labels},
+            }),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_pod_that_the_watch_does_not_show_is_asked_before_a_book_counts_as_acknowledged() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let pods = Arc::new(Mutex::new(json!({"apiVersion": "v1", "kind": "PodList", "metadata": {}, "items": [{
+            "metadata": {"name": "hidden", "namespace": "acme-prod", "uid": "1"},
+            // Nobody answers there.
+            "spec": {"containers": [{"name": "main", "ports": [{"name": "control", "containerPort": 1}]}]},
+            "status": {"phase": "Running", "podIP": "127.0.0.1"},
+        }]})));
+        let listed = pods.clone();
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let answer = answer(request.method().as_str(), request.uri().path(), &lock(&listed));
+            async move { Ok::<_, Infallible>(Response::new(Body::from(serde_json::to_vec(&answer).unwrap()))) }
+        });
+        let ctx = Ctx::detached(Client::new(service, "default"), Settings::default()).unwrap();
+        let books = Books::new(Pusher::new().unwrap());
+        let environment = Environment { tenant: "acme".into(), name: "prod".into(), born: 1 };
+        let markets = [Arc::new(market("a", 1, Value::Null))];
+        let rules = compiled(markets.iter().map(AsRef::as_ref));
+        let look = async || books.enforce(&ctx, "acme-prod", &environment, &rules, &markets).await.unwrap();
+
+        let (progress, again) = look().await;
+        assert!(progress.waiting.iter().any(|why| why.starts_with("hidden: ")), "{:?}", progress.waiting);
+        assert!(again.is_some() && progress.acknowledged < progress.generation);
+        lock(&pods)["items"] = json!([]);
+        let (progress, again) = look().await;
+        assert_eq!((progress.acknowledged, again), (progress.generation, None));
+        // What was said once is not asked again when pods come and go.
+        *lock(&pods) = Value::Null;
+        let (progress, again) = look().await;
+        assert_eq!((progress.acknowledged, again), (progress.generation, None));
+    }
 
     #[tokio::test]
     async fn a_superseded_pass_leaves_statuses_to_the_next() {
