@@ -113,6 +113,17 @@ async fn look_again(api: &Apiserver, ctx: &Ctx, class: &str, claim: &str) {
     }
 }
 
+/// Gives a database another name, once nobody is in it.
+async fn rename(root: &mut PgConnection, from: &str, to: &str) {
+    let ended = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{from}'");
+    let renamed = format!("ALTER DATABASE \"{from}\" RENAME TO \"{to}\"");
+    eventually("nobody is in the database that is renamed", async || {
+        postgres::attempt(root, &ended).await.unwrap();
+        postgres::attempt(root, &renamed).await.is_ok()
+    })
+    .await;
+}
+
 /// Class and claim say why they are not ready, each by one event that is not repeated.
 async fn both_say_once(api: &Apiserver, ctx: &Ctx, (class, claim): (&str, &str), reason: &str) {
     ready(api, &format!("dbclass/{class}"), reason).await;
@@ -220,6 +231,21 @@ async fn claims_live_on_a_real_api_server() {
     pod(&api, NAMESPACE).await.unwrap();
 
     a_binding_is_repaired(&api, NAMESPACE).await;
+
+    // Its data goes missing: nothing is made in its place, and all is well again when it is back.
+    let name = named(&api).await;
+    let mut root = database.superuser("postgres").await;
+    rename(&mut root, &name, "elsewhere").await;
+    look_again(&api, &ctx, "pg", "db").await;
+    ready(&api, "dbc/db", "DataMissing").await;
+    look_again(&api, &ctx, "pg", "db").await;
+    assert_eq!(told(&api, "DatabaseClaim", "db", "DataMissing").await, 1);
+    let made = format!("SELECT count(*)::text FROM pg_database WHERE datname = '{name}'");
+    assert_eq!(postgres::value(&mut root, &made).await, "0");
+    rename(&mut root, "elsewhere", &name).await;
+    look_again(&api, &ctx, "pg", "db").await;
+    ready(&api, "dbc/db", "Bound").await;
+    pod(&api, NAMESPACE).await.unwrap();
 
     // Deleted while in use: it goes, its login is shut, and one of the same name takes its data back.
     let mut migrate = database.superuser(&named(&api).await).await;

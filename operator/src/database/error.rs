@@ -75,6 +75,17 @@ pub enum DatabaseError {
         /// What stands there instead of our marker.
         problem: String,
     },
+    /// What a claim had in use is gone: the server lost it, or another one answers at its address. Nothing was changed.
+    #[error(
+        "server {server} has no {object} any more, which the claim had in use; nothing was made in its place: bring the data back, or the \
+         server that has it; to begin with nothing, delete the claim and make it again"
+    )]
+    DataMissing {
+        /// Name of the server in its class.
+        server: String,
+        /// The database, or the topics.
+        object: String,
+    },
     /// A marker or login of a later term stands there: another operator leads. Nothing was changed (rule O5).
     #[error(
         "server {server} knows term {found}, this operator's is {ours}: another one leads unless the lease says otherwise"
@@ -116,6 +127,7 @@ impl DatabaseError {
             Self::AdministratorUnfit { .. } => "AdministratorUnfit",
             Self::Unsupported { .. } => "ServerUnsupported",
             Self::OwnershipConflict { .. } => "OwnershipConflict",
+            Self::DataMissing { .. } => "DataMissing",
             Self::Superseded { .. } => "Superseded",
             Self::Busy { .. } => "ServerBusy",
             Self::Refused { .. } => "ServerRefused",
@@ -127,7 +139,10 @@ impl DatabaseError {
         Duration::from_secs(match self {
             Self::Busy { .. } => 2,
             Self::Unreachable { .. } => 5,
-            Self::CredentialsRefused { .. } | Self::SecretUnusable { .. } | Self::Refused { .. } => 15,
+            Self::CredentialsRefused { .. }
+            | Self::SecretUnusable { .. }
+            | Self::DataMissing { .. }
+            | Self::Refused { .. } => 15,
             Self::CertificateRefused { .. } | Self::AdministratorUnfit { .. } | Self::Unsupported { .. } => 30,
             Self::Superseded { .. } => 60,
             Self::OwnershipConflict { .. } => 300,

@@ -44,6 +44,8 @@ pub struct Plan {
     pub identity: Identity,
     /// uid of the DatabaseClaim.
     pub uid: String,
+    /// Whether the claim was in use on this server: then its data must be there, and nothing is made in its place.
+    pub bound: bool,
     /// Who writes.
     pub writer: Writer,
     /// PostgreSQL: logins. Empty for other engines.
@@ -120,7 +122,7 @@ pub trait Provisioner: Send + Sync {
     /// Whether the data of `identity` is here.
     async fn holds(&self, identity: &Identity, writer: &Writer) -> Result<Holding, DatabaseError>;
 
-    /// Makes what is wanted and repairs what differs. Writes nothing when all is right.
+    /// Makes what is wanted and repairs what differs. Writes nothing when all is right, or when the data of a bound claim is gone.
     async fn ensure(&self, plan: &Plan) -> Result<Observed, DatabaseError>;
 
     /// Shuts the logins of a claim and ends their sessions; keeps all data. A no-op when nothing is there, or when a newer claim of the

@@ -69,6 +69,7 @@ pub(super) async fn bind(
     let plan = Plan {
         identity: wanted.identity.clone(),
         uid: claim.uid().unwrap_or_default(),
+        bound: claim.status.as_ref().is_some_and(|status| status.binding.is_some()),
         writer: writer(ctx).await?,
         logins,
         limits: wanted.limits,

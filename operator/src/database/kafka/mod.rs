@@ -47,9 +47,13 @@ impl Provisioner for KafkaBroker {
 
     async fn ensure(&self, plan: &Plan) -> Result<Observed, DatabaseError> {
         let wanted = plan.topics.clone();
+        let (bound, server) = (plan.bound, self.name.clone());
         let prefix = plan.identity.topic_prefix();
         self.with_admin(move |admin| {
             let found = admin.found(&wanted)?;
+            if bound && plan::lost(&wanted, &found.topics) {
+                return Err(DatabaseError::DataMissing { server, object: format!("topic {prefix}*") });
+            }
             let changes = plan::changes(&wanted, &found.topics);
             let mut observed = Observed {
                 created: !wanted.is_empty() && found.topics.is_empty(),
@@ -58,10 +62,16 @@ impl Provisioner for KafkaBroker {
             };
             for change in &changes {
                 admin.apply(change, found.brokers)?;
-                if matches!(change, plan::Change::Configure { .. }) {
-                    observed.repaired.push("topic configuration".to_owned());
+                match change {
+                    plan::Change::Configure { .. } => observed.repaired.push("topic configuration".to_owned()),
+                    // Its messages are gone.
+                    plan::Change::Create { .. } if bound => {
+                        observed.repaired.push("a topic that was deleted".to_owned())
+                    }
+                    plan::Change::Create { .. } | plan::Change::Grow { .. } => {}
                 }
             }
+            observed.repaired.sort();
             observed.repaired.dedup();
             tracing::debug!(%prefix, changes = changes.len(), "topics compared");
             Ok(observed)

@@ -23,6 +23,12 @@ pub(super) enum Change {
     Configure { name: String, config: BTreeMap<String, String> },
 }
 
+/// Whether nothing is left of what a claim had. One topic of several may be new in the spec, or somebody deleted it: it is made beside
+/// the others. When all are gone it is the broker that lost them, or another one.
+pub(super) fn lost(wanted: &[TopicPlan], found: &BTreeMap<String, FoundTopic>) -> bool {
+    !wanted.is_empty() && found.is_empty()
+}
+
 pub(super) fn changes(wanted: &[TopicPlan], found: &BTreeMap<String, FoundTopic>) -> Vec<Change> {
     let mut changes = Vec::new();
     for topic in wanted {
@@ -71,6 +77,14 @@ mod tests {
     }
 
     const DELETE: &[(&str, &str)] = &[("cleanup.policy", "delete"), ("retention.ms", "60000")];
+
+    #[test]
+    fn a_broker_without_any_topic_lost_them() {
+        let one = [topic(3, Cleanup::Delete)];
+        let two = [topic(3, Cleanup::Delete), TopicPlan { name: "t.x.new".into(), ..topic(3, Cleanup::Delete) }];
+        assert!(lost(&one, &BTreeMap::new()));
+        assert!(!lost(&two, &found(3, DELETE)) && !lost(&[], &BTreeMap::new()));
+    }
 
     #[test]
     fn what_is_right_is_left_alone() {

@@ -6,7 +6,7 @@
 
 use super::session::PostgresServer;
 use crate::database::sql::{quote_ident, quote_literal};
-use crate::database::{DatabaseError, Identity, Writer};
+use crate::database::{DatabaseError, Identity, Plan, Writer};
 use sqlx::postgres::PgConnection;
 
 /// What stands under the names of a claim.
@@ -94,14 +94,20 @@ pub(super) fn owned(
 }
 
 /// Makes the database unless it is there. Answers whether it made it.
+///
+/// That of a claim that had one is never made: a server that lost it, or another server at its address, would pass for the one with the data.
 pub(super) async fn bring(
     server: &PostgresServer,
     maintenance: &mut PgConnection,
-    identity: &Identity,
-    writer: &Writer,
+    plan: &Plan,
 ) -> Result<bool, DatabaseError> {
+    let Plan { identity, writer, .. } = plan;
     let found = look(server, maintenance, identity).await?;
     let before = owned(server, &found, identity, writer)?;
+    if before.is_none() && plan.bound {
+        let object = format!("database {}", identity.database());
+        return Err(DatabaseError::DataMissing { server: server.name.clone(), object });
+    }
     let owner = quote_ident(&identity.database_owner());
     let database = quote_ident(&identity.database());
     if !found.owner_exists {

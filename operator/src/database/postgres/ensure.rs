@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 pub(super) async fn ensure(server: &PostgresServer, plan: &Plan) -> Result<Observed, DatabaseError> {
     let mut maintenance = server.maintenance(&plan.writer).await?;
     being::lock(server, &mut maintenance, &plan.identity).await?;
-    let created = being::bring(server, &mut maintenance, &plan.identity, &plan.writer).await?;
+    let created = being::bring(server, &mut maintenance, plan).await?;
     let mut connection = server.connect(&plan.identity.database(), &plan.writer).await?;
 
     let mut observed = Observed { created, ..Observed::default() };

@@ -42,6 +42,27 @@ async fn a_deleted_claim_keeps_its_data_and_a_new_one_takes_it_back() {
 }
 
 #[tokio::test]
+async fn nothing_is_made_in_the_place_of_data_that_a_claim_had() {
+    let had = shared().await;
+    let mut plan = plan("life-lost");
+    provisioner(had).ensure(&plan).await.unwrap();
+    plan.bound = true;
+    assert_eq!(provisioner(had).ensure(&plan).await.unwrap(), Observed::default());
+
+    // Another server answers at the address, or the same one without its data.
+    let other = &TestServer::start().await;
+    let missing = provisioner(other).ensure(&plan).await.unwrap_err();
+    assert!(matches!(missing, DatabaseError::DataMissing { .. }), "{missing}");
+    let names = format!("SELECT count(*)::text FROM pg_roles WHERE rolname = '{}'", plan.identity.database_owner());
+    assert_eq!(value(&mut other.superuser("postgres").await, &names).await, "0");
+    assert_eq!(provisioner(other).holds(&plan.identity, &plan.writer).await.unwrap(), Holding::Nothing);
+
+    // A claim that begins anew is no such claim.
+    plan.bound = false;
+    assert!(provisioner(other).ensure(&plan).await.unwrap().created);
+}
+
+#[tokio::test]
 async fn who_is_being_let_in_while_a_claim_is_released_does_not_stay() {
     let server = shared().await;
     let provisioner = provisioner(server);

@@ -43,6 +43,7 @@ fn writer(epoch: i64) -> Writer {
 fn plan(tenant: &str) -> Plan {
     let login = |role: &str, access| Login { role: role.into(), access, password: Password::generate().unwrap() };
     Plan {
+        bound: false,
         identity: Identity::new(tenant, "prod", "account-db"),
         uid: "uid-1".into(),
         writer: writer(7),
