@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 const OPERATOR: &str = "system:serviceaccount:paddock-system:paddock-operator";
 const IMAGE: &str = "r.example/p@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 /// Who asks: name in the table, user, groups.
-const PEOPLE: [(&str, &str, &[&str]); 8] = [
+const PEOPLE: [(&str, &str, &[&str]); 10] = [
     ("lead", "lea", &["leads"]),
     ("trader", "tom", &[]),
     ("viewer", "vic", &[]),
@@ -39,7 +39,10 @@ const PEOPLE: [(&str, &str, &[&str]); 8] = [
         "system:serviceaccount:kube-system:generic-garbage-collector",
         &["system:serviceaccounts", "system:serviceaccounts:kube-system"],
     ),
+    ("manager", "system:kube-controller-manager", &[]),
     ("administrator", "ada", &["system:masters"]),
+    // As kubeadm, EKS and others have it: an administrator by a binding, in no group that Kubernetes knows.
+    ("bound administrator", "bob", &["cluster-admins"]),
 ];
 
 /// What comes of a request.
@@ -227,7 +230,9 @@ fn table() -> Vec<Row> {
         ("operator", "PUT", core("secrets/paddock-control"), secret("paddock-control", paddock), Admitted),
         ("operator", "DELETE", core("secrets/paddock-control"), none(), Admitted),
         ("collector", "DELETE", ours("markets/made"), none(), Admitted),
+        ("manager", "DELETE", core("secrets/paddock-control"), none(), Admitted),
         ("administrator", "DELETE", ours("markets/made"), none(), Admitted),
+        ("bound administrator", "DELETE", ours("databaseclaims/made"), none(), Admitted),
         ("lead", "POST", "/api/v1/namespaces/others/secrets".into(), secret("new", paddock), Admitted),
     ]);
     rows
@@ -286,6 +291,10 @@ async fn acme(server: &Apiserver) {
         server.apply(&object.to_string()).await.unwrap();
     }
     server.kubectl(&["create", "serviceaccount", "own", "-n", "acme-prod"]).await.unwrap();
+    server
+        .kubectl(&["create", "clusterrolebinding", "bob", "--clusterrole=cluster-admin", "--group=cluster-admins"])
+        .await
+        .unwrap();
     // The operator's rights and those of a person elsewhere are not what is tried here.
     for (namespace, subject) in
         [("acme-prod", "--serviceaccount=paddock-system:paddock-operator"), ("others", "--group=leads")]

@@ -14,7 +14,7 @@ fn database_class(name: &str) -> Value {
         "apiVersion": "paddock.bet/v1alpha1", "kind": "DatabaseClass", "metadata": {"name": name},
         "spec": {"engine": "PostgreSQL", "environmentClass": "NonProduction", "servers": [{
             "name": name, "adminSecret": "admin", "endpoints": {"readWrite": format!("{name}.db.svc:5432")},
-            "network": {"namespace": "db", "podLabels": {"app": name}, "ports": [5432]},
+            "tls": {"mode": "VerifyFull", "caSecret": "ca"}, "network": {"namespace": "db", "podLabels": {"app": name}, "ports": [5432]},
         }]}
     })
 }

@@ -10,9 +10,13 @@ use std::collections::BTreeMap;
 /// Name of the policy and of its binding.
 pub const NAME: &str = "paddock-managed-objects";
 
+/// Controllers of Kubernetes have ServiceAccounts of their own, or all of them the name of their manager.
+const NOT_A_CONTROLLER: &str = "!('system:serviceaccounts:kube-system' in request.userInfo.groups) && request.userInfo.username != 'system:kube-controller-manager'";
+
 /// The policy and its binding, as the chart installs them together with the roles of [`super::access::cluster_roles`]: in an
 /// environment's namespace nobody but the operator (`system:serviceaccount:<namespace>:<name>`), Kubernetes' own controllers and
-/// cluster administrators writes an object labelled `managed-by: paddock`, or puts that label on one.
+/// whoever may change Tenants writes an object labelled `managed-by: paddock`, or puts that label on one. Whoever may change Tenants
+/// may have the operator write it anyway; what groups a cluster's administrators are in differs from one distribution to the next.
 pub fn managed_objects(operator_user: &str) -> Vec<DynamicObject> {
     let managed = |o: &str| {
         format!(
@@ -33,8 +37,8 @@ pub fn managed_objects(operator_user: &str) -> Vec<DynamicObject> {
         },
         "matchConditions": [
             {"name": "not-the-operator", "expression": format!("request.userInfo.username != '{operator_user}'")},
-            {"name": "not-a-controller", "expression": "!('system:serviceaccounts:kube-system' in request.userInfo.groups)"},
-            {"name": "not-an-administrator", "expression": "!('system:masters' in request.userInfo.groups)"},
+            {"name": "not-a-controller", "expression": NOT_A_CONTROLLER},
+            {"name": "not-an-administrator", "expression": format!("!authorizer.group('{}').resource('tenants').check('update').allowed()", paddock_crds::GROUP)},
         ],
         "validations": [{
             "expression": format!("!{} && !{}", managed("object"), managed("oldObject")),
