@@ -12,24 +12,22 @@ pub struct Purpose<'a> {
     pub tenant: Option<&'a str>,
     /// The environment's name within its Tenant.
     pub environment: Option<&'a str>,
-    /// The component that it serves; makes the BettingService `instance` its owner for triggers.
+    /// The component that it serves.
     pub component: Option<&'a str>,
     /// The DatabaseClaim that it belongs to; makes the claim its owner for triggers.
     pub claim: Option<&'a str>,
-    /// Name of the object that asked for it.
-    pub instance: Option<&'a str>,
     /// Version of the Release.
     pub version: Option<&'a str>,
 }
 
-/// The labels of an object of ours, all objects' managed-by label among them.
+/// The labels of an object of ours, all objects' managed-by label among them. No `app.kubernetes.io/instance`: Argo CD takes what carries the
+/// name of an Application there and has no owner for a part of it, and deletes it (ADR 0032).
 pub fn labels(purpose: &Purpose<'_>) -> BTreeMap<String, String> {
     let name = purpose.component.or(purpose.claim).or(purpose.tenant).unwrap_or(labels::PART_OF_PADDOCK);
     let entries = [
         (labels::MANAGED_BY, Some(labels::MANAGED_BY_PADDOCK)),
         (labels::PART_OF, Some(labels::PART_OF_PADDOCK)),
         (labels::NAME, Some(name)),
-        (labels::INSTANCE, purpose.instance),
         (labels::APP_COMPONENT, purpose.component),
         (labels::VERSION, purpose.version),
         (labels::TENANT, purpose.tenant),
@@ -57,11 +55,10 @@ mod tests {
         let full = labels(&Purpose {
             tenant: Some("acme"),
             component: Some("rates"),
-            instance: Some("rates"),
             ..Purpose::default()
         });
         assert_eq!(full.get(labels::NAME).map(String::as_str), Some("rates"));
         assert_eq!(full.get(labels::TENANT).map(String::as_str), Some("acme"));
-        assert!(!full.contains_key(labels::CLAIM));
+        assert!(!full.contains_key(labels::CLAIM) && !full.contains_key(labels::INSTANCE));
     }
 }

@@ -101,7 +101,6 @@ fn secret(
         tenant: Some(&wanted.identity.tenant),
         environment: Some(&wanted.identity.environment),
         claim: Some(&name),
-        instance: Some(&name),
         ..Purpose::default()
     };
     Secret {

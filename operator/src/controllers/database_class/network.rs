@@ -19,7 +19,7 @@ pub fn policy(class: &DatabaseClass, settings: &Settings) -> Value {
         "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
         "metadata": {
             "name": name, "namespace": settings.operator_namespace,
-            "labels": owner::labels(&Purpose { instance: Some(&name), ..Purpose::default() }),
+            "labels": owner::labels(&Purpose::default()),
             "ownerReferences": owner::controller_reference(class).into_iter().collect::<Vec<_>>(),
         },
         "spec": {

@@ -54,12 +54,7 @@ pub fn generation(digest: &str, known: &[Published], at_least: u64) -> Option<u6
 
 /// The ConfigMap. It belongs to the environment, not to a Market: an environment without Markets has an empty book.
 pub fn config_map(namespace: &str, tenant: &str, environment: &str, book: &Book) -> Result<DynamicObject, BookError> {
-    let purpose = owner::Purpose {
-        tenant: Some(tenant),
-        environment: Some(environment),
-        instance: Some(NAME),
-        ..Default::default()
-    };
+    let purpose = owner::Purpose { tenant: Some(tenant), environment: Some(environment), ..Default::default() };
     let mut labels = owner::labels(&purpose);
     // Not the Tenant's: that is pruned by its own name.
     labels.insert(paddock_crds::labels::NAME.into(), NAME.into());

@@ -65,9 +65,7 @@ impl Provisioner for KafkaBroker {
                 match change {
                     plan::Change::Configure { .. } => observed.repaired.push("topic configuration".to_owned()),
                     // Its messages are gone.
-                    plan::Change::Create { .. } if bound => {
-                        observed.repaired.push("a topic that was deleted".to_owned())
-                    }
+                    plan::Change::Create { .. } if bound => observed.repaired.push("a deleted topic".to_owned()),
                     plan::Change::Create { .. } | plan::Change::Grow { .. } => {}
                 }
             }

@@ -110,7 +110,6 @@ impl Identity {
     pub fn labels(&self) -> BTreeMap<String, String> {
         let mut all = self.ownership();
         all.insert(labels::NAME.into(), OWNED_NAME.into());
-        all.insert(labels::INSTANCE.into(), self.namespace());
         all
     }
 

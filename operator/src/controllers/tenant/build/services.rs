@@ -40,7 +40,6 @@ pub fn betting_service(
 ) -> BettingService {
     let mut labels = identity.ownership();
     labels.insert(labels::NAME.into(), component.name.clone());
-    labels.insert(labels::INSTANCE.into(), identity.namespace());
     labels.insert(labels::APP_COMPONENT.into(), component.name.clone());
     labels.insert(labels::COMPONENT.into(), component.name.clone());
     labels.insert(labels::VERSION.into(), version.into());
