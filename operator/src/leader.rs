@@ -194,14 +194,22 @@ impl Elector {
 
     /// Renews until `stop`, or until the lease is lost.
     pub async fn hold(&mut self, stop: &CancellationToken) -> End {
+        let mut pause = self.timing.retry;
         loop {
             let Some((_, until)) = self.leadership.state().term else { return End::Lost };
             tokio::select! {
                 () = stop.cancelled() => return End::Stopped,
-                () = tokio::time::sleep(self.timing.retry) => {}
+                () = tokio::time::sleep(pause) => {}
             }
-            match tokio::time::timeout_at(until, self.attempt()).await {
+            pause = self.timing.retry;
+            // An answer that never comes on one connection must leave time to ask on another.
+            let limit = until.min(Instant::now() + self.timing.renew_deadline / 2);
+            match tokio::time::timeout_at(limit, self.attempt()).await {
                 Ok(Ok(true)) => {}
+                Err(_) if Instant::now() < until => {
+                    tracing::warn!("the apiserver does not answer to the renewal of the lease; trying again");
+                    pause = Duration::ZERO;
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the lease was not renewed; trying again");
                 }

@@ -18,6 +18,9 @@ use tower::{BoxError, Layer, Service, retry::RetryLayer};
 const DEADLINE: Duration = Duration::from_secs(20);
 /// How long connecting may take.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long a connection may be silent. The apiserver ends a watch that has nothing to tell after 290 s; one that says nothing for longer is
+/// no connection any more, and what is watched through it would stay as it was for ever.
+const SILENCE: Duration = Duration::from_secs(300);
 /// Repetitions of a request that the apiserver asked to repeat (429, 503, 504).
 const RETRIES: u32 = 3;
 
@@ -29,6 +32,7 @@ pub fn build(mut config: Config, metrics: &Arc<Metrics>) -> anyhow::Result<Clien
     // The default repeats 15 times and would pin one reconcile for minutes.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
+    config.read_timeout = Some(SILENCE);
     let policy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5), RETRIES, false)?;
     let builder = ClientBuilder::try_from(config)?.with_layer(&CallLayer(metrics.clone()));
     // A clone of a boxed service does not exist: a buffer makes the stack cloneable for the retry.

@@ -12,6 +12,8 @@ struct Server {
     version: u64,
     /// Requests that fail from now on, as an apiserver that is down.
     down: bool,
+    /// Requests that are never answered, though they are carried out.
+    silent: u32,
     writes: u32,
 }
 
@@ -21,7 +23,19 @@ fn client(server: &Shared) -> Client {
     let server = server.clone();
     let service = tower::service_fn(move |request: Request<Body>| {
         let server = server.clone();
-        async move { Ok::<_, Infallible>(answer(&server, request).await) }
+        async move {
+            let answer = answer(&server, request).await;
+            let silent = {
+                let mut server = server.lock().unwrap();
+                let silent = server.silent > 0;
+                server.silent = server.silent.saturating_sub(1);
+                silent
+            };
+            if silent {
+                std::future::pending::<()>().await;
+            }
+            Ok::<_, Infallible>(answer)
+        }
     });
     Client::new(service, "default")
 }
@@ -99,6 +113,25 @@ async fn the_second_waits_and_takes_over_after_expiry_with_a_higher_epoch() {
     assert!(!a_leads.is_leader(), "a fenced itself by its own clock");
     assert_eq!((b_leads.epoch(), a_leads.epoch()), (2, 0));
     assert_eq!(b_leads.holder().as_deref(), Some("b"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_is_never_answered_costs_no_leadership() {
+    let server = Shared::default();
+    let stop = CancellationToken::new();
+    let (mut leader, leads) = candidate(&server, "a");
+    leader.acquire(&stop).await;
+    let asked = stop.clone();
+    let hold = tokio::spawn(async move { leader.hold(&asked).await });
+    server.lock().unwrap().silent = 1;
+    for _ in 0..60 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert!(leads.is_leader());
+    }
+    assert_eq!((server.lock().unwrap().silent, leads.epoch()), (0, 1));
+    // One that answers to nothing at all does.
+    server.lock().unwrap().silent = u32::MAX;
+    assert_eq!(hold.await.unwrap(), End::Lost);
 }
 
 #[tokio::test(start_paused = true)]
