@@ -33,6 +33,7 @@ pub fn build(mut config: Config, metrics: &Arc<Metrics>) -> anyhow::Result<Clien
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT);
     config.read_timeout = Some(SILENCE);
+    config.reset_reader_on_write = true;
     let policy = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(5), RETRIES, false)?;
     let builder = ClientBuilder::try_from(config)?.with_layer(&CallLayer(metrics.clone()));
     // A clone of a boxed service does not exist: a buffer makes the stack cloneable for the retry.

@@ -22,6 +22,6 @@ pub use cache::Cache;
 pub use child::{ChildKind, ObjectKey};
 pub use conditions::Conditions;
 pub use events::Events;
-pub use prune::{end, prune};
+pub use prune::{end, prune, unwanted};
 pub use secret::secret;
 pub use status::write_status;

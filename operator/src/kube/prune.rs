@@ -14,7 +14,7 @@ use kube::{
     core::DynamicObject,
 };
 use paddock_crds::labels;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Deletes objects of ours of `kinds` that carry all of `labels` and are not in `keep`, each by uid, so that an object that was
 /// replaced meanwhile stays. Returns how many. Namespaces and DatabaseClaims outlive what asked for them: they are never pruned.
@@ -29,12 +29,33 @@ pub async fn prune(
     keep: &BTreeSet<ObjectKey>,
 ) -> Result<usize, Fault> {
     let mut deleted = 0;
-    for kind in prunable(kinds, labels)? {
-        for object in ctx.cache.children(kind, namespace, labels) {
-            deleted += usize::from(delete(ctx, kind, &object, keep).await?);
-        }
+    for (kind, object) in unwanted(ctx, kinds, namespace, labels, keep)? {
+        deleted += usize::from(delete(ctx, kind, &object).await?);
     }
     Ok(deleted)
+}
+
+/// What [`prune`] would delete, as the cache shows it.
+///
+/// # Errors
+/// `Panic` for a call without labels.
+pub fn unwanted(
+    ctx: &Ctx,
+    kinds: &[ChildKind],
+    namespace: Option<&str>,
+    labels: &[(&str, &str)],
+    keep: &BTreeSet<ObjectKey>,
+) -> Result<Vec<(ChildKind, Arc<DynamicObject>)>, Fault> {
+    let of_kind = |kind| ctx.cache.children(kind, namespace, labels).into_iter().map(move |object| (kind, object));
+    let goes = |(kind, object): &(ChildKind, Arc<DynamicObject>)| {
+        let key = key(*kind, object);
+        key.is_some_and(|key| !keep.contains(&key)) && object.metadata.deletion_timestamp.is_none()
+    };
+    Ok(prunable(kinds, labels)?.flat_map(of_kind).filter(goes).collect())
+}
+
+fn key(kind: ChildKind, object: &DynamicObject) -> Option<ObjectKey> {
+    Some(ObjectKey::new(kind, object.metadata.namespace.as_deref(), object.metadata.name.as_deref()?))
 }
 
 /// Deletes all objects of ours of `kinds` that carry all of `labels`, as [`prune`] does, but of those that the apiserver has at this
@@ -50,7 +71,7 @@ pub async fn end(
 ) -> Result<(), Fault> {
     for kind in prunable(kinds, labels)? {
         for object in live(ctx, kind, namespace, labels).await? {
-            delete(ctx, kind, &object, &BTreeSet::new()).await?;
+            delete(ctx, kind, &object).await?;
         }
     }
     Ok(())
@@ -84,20 +105,16 @@ fn prunable(kinds: &[ChildKind], labels: &[(&str, &str)]) -> Result<impl Iterato
     Ok(kinds.iter().copied().filter(|kind| !matches!(kind, ChildKind::Namespace | ChildKind::DatabaseClaim)))
 }
 
-/// Deletes one object, unless it is kept or ends already; says whether it did.
-async fn delete(ctx: &Ctx, kind: ChildKind, object: &DynamicObject, keep: &BTreeSet<ObjectKey>) -> Result<bool, Fault> {
+/// Deletes one object, unless it ends already; says whether it did.
+async fn delete(ctx: &Ctx, kind: ChildKind, object: &DynamicObject) -> Result<bool, Fault> {
     let meta = &object.metadata;
-    let Some(name) = meta.name.as_deref() else { return Ok(false) };
-    let key = ObjectKey::new(kind, meta.namespace.as_deref(), name);
-    if keep.contains(&key) || meta.deletion_timestamp.is_some() {
-        return Ok(false);
-    }
+    let Some(key) = key(kind, object).filter(|_| meta.deletion_timestamp.is_none()) else { return Ok(false) };
     ctx.leader.fence()?;
     let params = DeleteParams {
         preconditions: Some(Preconditions { uid: meta.uid.clone(), resource_version: None }),
         ..DeleteParams::background()
     };
-    match api(ctx, &key).delete(name, &params).await {
+    match api(ctx, &key).delete(&key.name, &params).await {
         Ok(_) => {
             tracing::info!(object = %key, "deleted: nothing wants it any more");
             ctx.metrics.pruned.with_label_values(&[kind.as_str()]).inc();

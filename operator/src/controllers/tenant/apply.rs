@@ -5,6 +5,7 @@ mod hosts;
 use super::build::namespace::Whose;
 use super::build::tokens::token_issuer;
 use super::build::{Identity, Surroundings, access, limits, namespace, network};
+use super::confirmed::Confirmed;
 use super::domain_claim;
 use super::finding::{Concern, Finding};
 use super::secret;
@@ -52,7 +53,10 @@ pub struct Applied<'a> {
 
 impl Applied<'_> {
     fn fault(&mut self, concern: Concern, fault: Fault) {
-        self.findings.push(Finding::of_fault(concern, &self.identity.environment, &fault));
+        // A lost race is over by the next look; what ends is worth saying, because it may take long.
+        if !fault.category.is_quiet() || fault.category == Category::Terminating {
+            self.findings.push(Finding::of_fault(concern, &self.identity.environment, &fault));
+        }
         if fault.category.waits_for_a_person() {
             self.look_again(LOOK_AGAIN);
         } else if fault.category != Category::Terminating {
@@ -78,15 +82,18 @@ pub async fn apply_all<'a>(
     checked: Vec<Checked<'a>>,
 ) -> Result<Vec<Applied<'a>>, Fault> {
     let name = tenant.metadata.name.as_deref().unwrap_or_default();
-    free_domains(ctx, around, name, &tenant.spec.environments).await?;
-    prune_removed(ctx, name, &tenant.spec.environments).await?;
-    Ok(join_all(checked.into_iter().map(|one| environment(ctx, around, &tenant.spec.owners, one))).await)
+    let confirmed = Confirmed::new(ctx, tenant);
+    free_domains(ctx, around, &confirmed, name, &tenant.spec.environments).await?;
+    prune_removed(ctx, &confirmed, name, &tenant.spec.environments).await?;
+    let owners = &tenant.spec.owners;
+    Ok(join_all(checked.into_iter().map(|one| environment(ctx, around, &confirmed, owners, one))).await)
 }
 
 /// Gives up claims on hosts that `environments` do not want: before new ones are taken, so that a host can move within a Tenant.
 async fn free_domains(
     ctx: &Ctx,
     around: &Surroundings,
+    confirmed: &Confirmed<'_>,
     tenant: &str,
     environments: &[Environment],
 ) -> Result<(), Fault> {
@@ -96,6 +103,7 @@ async fn free_domains(
         environments.iter().any(|e| e.name == environment && e.domains.iter().any(|d| d.host == host))
     };
     for claim in domain_claim::given_up(tenant, &claims, wanted) {
+        confirmed.sure().await?;
         ctx.leader.fence()?;
         domain_claim::give_up(&ctx.client, claim, around).await?;
     }
@@ -103,21 +111,32 @@ async fn free_domains(
 }
 
 /// Ends workloads and routes of environments that left the spec. Their namespaces, policies and database claims stay.
-async fn prune_removed(ctx: &Ctx, tenant: &str, environments: &[Environment]) -> Result<(), Fault> {
+async fn prune_removed(
+    ctx: &Ctx,
+    confirmed: &Confirmed<'_>,
+    tenant: &str,
+    environments: &[Environment],
+) -> Result<(), Fault> {
     let selector = [(labels::TENANT, tenant), (labels::NAME, super::build::OWNED_NAME)];
     let nothing = BTreeSet::new();
     for namespace in ctx.cache.children(ChildKind::Namespace, None, &selector) {
         let found = namespace.metadata.labels.as_ref().and_then(|l| l.get(labels::ENVIRONMENT));
         let (Some(environment), Some(name)) = (found, namespace.metadata.name.as_deref()) else { continue };
         if !environments.iter().any(|e| e.name == *environment) {
-            prune(ctx, &[ChildKind::BettingService], Some(name), &[(labels::TENANT, tenant)], &nothing).await?;
-            prune(ctx, &[ChildKind::HTTPRoute, ChildKind::ListenerSet], Some(name), &selector, &nothing).await?;
+            confirmed.prune(&[ChildKind::BettingService], name, &[(labels::TENANT, tenant)], &nothing).await?;
+            confirmed.prune(&[ChildKind::HTTPRoute, ChildKind::ListenerSet], name, &selector, &nothing).await?;
         }
     }
     Ok(())
 }
 
-async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], checked: Checked<'a>) -> Applied<'a> {
+async fn environment<'a>(
+    ctx: &Ctx,
+    around: &Surroundings,
+    confirmed: &Confirmed<'_>,
+    owners: &[Owner],
+    checked: Checked<'a>,
+) -> Applied<'a> {
     let Checked { identity, spec, databases, services, findings } = checked;
     let mut pass = Applied {
         spec,
@@ -143,7 +162,7 @@ async fn environment<'a>(ctx: &Ctx, around: &Surroundings, owners: &[Owner], che
     issuer_keys(ctx, &mut pass).await;
     hosts::domains(ctx, around, &mut pass).await;
     match services {
-        Some(wanted) if isolated => run_services(ctx, &mut pass, &wanted).await,
+        Some(wanted) if isolated => run_services(ctx, confirmed, &mut pass, &wanted).await,
         // Refused, or not isolated: what runs is left alone.
         _ => {}
     }
@@ -262,7 +281,7 @@ async fn live_secret(ctx: &Ctx, identity: &Identity, name: &str) -> Result<Optio
 }
 
 /// One `BettingService` per component; the others that we made go.
-async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingService]) {
+async fn run_services(ctx: &Ctx, confirmed: &Confirmed<'_>, pass: &mut Applied<'_>, wanted: &[BettingService]) {
     let keep: BTreeSet<ObjectKey> = wanted.iter().filter_map(ObjectKey::of).collect();
     for result in join_all(wanted.iter().map(|service| apply(ctx, CONCERN, service))).await {
         if let Err(fault) = result {
@@ -272,7 +291,7 @@ async fn run_services(ctx: &Ctx, pass: &mut Applied<'_>, wanted: &[BettingServic
     let namespace = pass.identity.namespace();
     let selector =
         [(labels::TENANT, pass.identity.tenant.as_str()), (labels::ENVIRONMENT, pass.identity.environment.as_str())];
-    let pruned = prune(ctx, &[ChildKind::BettingService], Some(&namespace), &selector, &keep).await;
+    let pruned = confirmed.prune(&[ChildKind::BettingService], &namespace, &selector, &keep).await;
     if let Err(fault) = pruned {
         pass.fault(Concern::Services, fault);
     }

@@ -4,8 +4,9 @@
 pub mod apply;
 pub mod build;
 pub mod certificate;
+mod confirmed;
 pub mod dereference;
-pub mod domain_claim;
+mod domain_claim;
 pub mod finalize;
 pub mod finding;
 pub mod secret;
