@@ -12,7 +12,7 @@ mod support;
 
 use kube::{
     Api, Client,
-    api::{ListParams, Patch, PatchParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams},
     core::DynamicObject,
 };
 use paddock_cluster::apiserver::Apiserver;
@@ -218,7 +218,34 @@ async fn foreign_objects_are_left_alone(server: &Apiserver) {
             assert_eq!(after.metadata.resource_version, before.metadata.resource_version, "{key}");
         }
     }
+    one_that_took_the_place_of_ours_is_left_alone(&ctx).await;
     stop.cancel();
+}
+
+/// The watch still shows our object when somebody else has one of its name.
+async fn one_that_took_the_place_of_ours_is_left_alone(ctx: &Ctx) {
+    let blind = Ctx::detached(ctx.client.clone(), Settings::default()).unwrap();
+    let ns = "acme-replaced";
+    apply(&blind, CONCERN, &objects::namespace(ns)).await.unwrap();
+    for kind in ["ConfigMap", "Service", "Deployment", "BettingService"] {
+        let object = objects::all(ns).into_iter().find(|object| object["kind"] == kind).unwrap();
+        let (key, mut changed) = (key(&object), object.clone());
+        changed["metadata"]["labels"]["changed"] = json!("yes");
+        let api = api(&ctx.client, &key);
+        let ours = apply(&blind, CONCERN, &object).await.unwrap();
+        blind.cache.observe_child(key.kind, ours);
+        api.delete(&key.name, &DeleteParams::background()).await.unwrap();
+        eventually(&format!("{key} goes"), async || api.get_opt(&key.name).await.unwrap().is_none()).await;
+        assert_eq!(apply(&blind, CONCERN, &changed).await.unwrap_err().category, Category::Conflict, "{key} has gone");
+        assert!(api.get_opt(&key.name).await.unwrap().is_none(), "{key} was made as if it were the one before");
+
+        let mut theirs = object.clone();
+        theirs["metadata"]["labels"] = json!({});
+        let theirs = api.patch(&key.name, &PatchParams::apply("somebody"), &Patch::Apply(&theirs)).await.unwrap();
+        assert_eq!(apply(&blind, CONCERN, &changed).await.unwrap_err().category, Category::Conflict, "{key} is theirs");
+        let after = api.get(&key.name).await.unwrap();
+        assert_eq!(after.metadata.resource_version, theirs.metadata.resource_version, "{key}");
+    }
 }
 
 async fn faults_and_crashes_converge(server: &Apiserver) {

@@ -12,14 +12,14 @@ use crate::{
 use kube::{
     Api, Resource as _,
     api::{Patch, PatchParams, ValidationDirective},
-    core::DynamicObject,
+    core::{DynamicObject, Status},
 };
 use serde::Serialize;
 use serde_json::Value;
 
 /// A resourceVersion that no object has: versions are revisions of etcd, whose first is that of the empty store. An apply that names it
 /// makes an object or is refused; it never touches one that exists.
-const NEVER: &str = "1";
+pub(crate) const NEVER: &str = "1";
 
 /// Makes the object what `desired` says and returns it as it is then.
 ///
@@ -93,7 +93,8 @@ async fn run(
     }
     if let Some(place) = &verdict.differs {
         tracing::debug!(object = %key, concern, place, "applying");
-        live = patch(ctx, &api, concern, key, desired, true).await?;
+        // Of this very object: by its name alone it could be somebody else's by now, and force would take it over.
+        live = patch(ctx, &api, concern, key, &with(desired, "uid", live.metadata.uid.as_deref()), true).await?;
         done = if done == "drift_removed" { done } else { "configured" };
         if let Some(place) = judge(concern, desired, &live)?.differs {
             // A form of ours that the apiserver rewrites costs one request per pass for ever: a defect of what we build or compare.
@@ -125,11 +126,7 @@ async fn make(
     if unlisted && let Some(live) = api.get_opt(&key.name).await.map_err(reading)? {
         return Ok(Made::Exists(live));
     }
-    let mut new = desired.clone();
-    if let Some(Value::Object(meta)) = new.get_mut("metadata") {
-        meta.insert("resourceVersion".into(), NEVER.into());
-    }
-    match patch(ctx, api, concern, key, &new, false).await {
+    match patch(ctx, api, concern, key, &with(desired, "resourceVersion", Some(NEVER)), false).await {
         Ok(created) => Ok(Made::New(created)),
         Err(fault) if fault.category == Category::Conflict => match api.get_opt(&key.name).await.map_err(reading)? {
             Some(live) => Ok(Made::Exists(live)),
@@ -137,6 +134,15 @@ async fn make(
         },
         Err(fault) => Err(fault),
     }
+}
+
+/// The object with a precondition in its metadata.
+fn with(desired: &Value, field: &str, wanted: Option<&str>) -> Value {
+    let mut object = desired.clone();
+    if let (Some(Value::Object(meta)), Some(wanted)) = (object.get_mut("metadata"), wanted) {
+        meta.insert(field.into(), wanted.into());
+    }
+    object
 }
 
 fn judge(concern: &str, desired: &Value, live: &DynamicObject) -> Result<Verdict, Fault> {
@@ -193,12 +199,20 @@ async fn patch(
         field_validation: Some(ValidationDirective::Strict),
         ..PatchParams::default()
     };
-    let applied = api
-        .patch(&key.name, &params, &Patch::Apply(desired))
-        .await
-        .map_err(|error| Fault::of_request(&format!("applying {key}"), error))?;
+    let applied = api.patch(&key.name, &params, &Patch::Apply(desired)).await.map_err(|error| match &error {
+        kube::Error::Api(status) if is_another(status) => {
+            Fault::new(Category::Conflict, format!("another object has the name of {key} by now")).with_source(error)
+        }
+        _ => Fault::of_request(&format!("applying {key}"), error),
+    })?;
     ctx.cache.written(key.kind, applied.clone());
     Ok(applied)
+}
+
+/// Whether the apiserver refused because the object has another uid than the one that was named. It calls that an invalid change.
+fn is_another(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 422 && causes.into_iter().any(|cause| cause.field == "metadata.uid")
 }
 
 /// A client for the object's kind and namespace.

@@ -119,7 +119,9 @@ async fn a_change_is_one_forced_apply_and_then_there_is_rest() {
         seen[0].query
     );
     assert!(seen[0].query.contains("fieldValidation=Strict"));
-    assert_eq!(seen[0].body, config_map("2"));
+    let mut guarded = config_map("2");
+    guarded["metadata"]["uid"] = json!("u1");
+    assert_eq!(seen[0].body, guarded, "of the very object that was compared");
 }
 
 #[tokio::test]
