@@ -52,16 +52,7 @@ async fn run(
     key: &ObjectKey,
     desired: &Value,
 ) -> Result<(DynamicObject, &'static str), Fault> {
-    if !ctx.cache.available(key.kind) {
-        return Err(Fault::new(
-            Category::KindMissing,
-            format!(
-                "kind {} of {} is not installed: install the Gateway API, or take the domains out of the spec",
-                key.kind,
-                key.kind.group()
-            ),
-        ));
-    }
+    installed(ctx, key.kind)?;
     let api = api(ctx, key);
     let mut live = match ctx.cache.object(key) {
         Some(live) => live.as_ref().clone(),
@@ -103,6 +94,21 @@ async fn run(
         }
     }
     Ok((live, done))
+}
+
+/// The kind is installed and listed: what the cache has of it is all there is.
+///
+/// # Errors
+/// `KindMissing` if it is not.
+pub fn installed(ctx: &Ctx, kind: ChildKind) -> Result<(), Fault> {
+    if ctx.cache.available(kind) {
+        return Ok(());
+    }
+    let group = kind.group();
+    let message = format!(
+        "kind {kind} of {group} is not installed: install the Gateway API, or take the domains out of the spec"
+    );
+    Err(Fault::new(Category::KindMissing, message))
 }
 
 /// What came of making an object.

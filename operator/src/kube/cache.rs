@@ -235,6 +235,13 @@ impl Cache {
         }
     }
 
+    /// Takes that an object which we make has gone, as a delete of ours answered.
+    pub(crate) fn deleted(&self, kind: ChildKind, meta: &ObjectMeta) {
+        if let Some(store) = self.child_store(kind) {
+            store.forget(meta);
+        }
+    }
+
     fn feed(&self, kind: ChildKind, object: DynamicObject, feed: &Feed) -> bool {
         fn put<T: Resource>(store: Option<Arc<Store<T>>>, object: Option<T>, feed: &Feed) -> bool {
             let (Some(store), Some(object)) = (store, object) else { return false };
@@ -279,6 +286,10 @@ fn dynamic<T: Serialize>(object: &T, kind: ChildKind) -> Option<Arc<DynamicObjec
 fn with_types(mut object: DynamicObject, kind: ChildKind) -> DynamicObject {
     let resource = kind.api_resource();
     object.types = Some(TypeMeta { api_version: resource.api_version, kind: resource.kind });
+    if kind == ChildKind::Pod {
+        // Others make them; whose their fields are is no matter of ours.
+        object.metadata.managed_fields = None;
+    }
     object
 }
 

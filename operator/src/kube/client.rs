@@ -20,7 +20,7 @@ const DEADLINE: Duration = Duration::from_secs(20);
 const CONNECT: Duration = Duration::from_secs(5);
 /// How long a connection may be silent. The apiserver ends a watch that has nothing to tell after 290 s; one that says nothing for longer is
 /// no connection any more, and what is watched through it would stay as it was for ever.
-const SILENCE: Duration = Duration::from_secs(300);
+const SILENCE: Duration = Duration::from_mins(5);
 /// Repetitions of a request that the apiserver asked to repeat (429, 503, 504).
 const RETRIES: u32 = 3;
 

@@ -136,7 +136,7 @@ impl<T: Resource> Store<T> {
             }
             Event::InitApply(object) => {
                 if let Some(staged) = self.staged().as_mut() {
-                    staged.objects.insert(key(object.meta()), Arc::new(object));
+                    staged.objects.insert(key(object.meta()), Arc::new(trimmed(object)));
                 }
             }
             Event::InitDone => {
@@ -186,7 +186,7 @@ impl<T: Resource> Store<T> {
                 _ => {}
             }
             self.unreadable().remove(&key);
-            let new = Arc::new(object);
+            let new = Arc::new(trimmed(object));
             objects.insert(key, new.clone());
             Change { old, new: Some(new) }
         };
@@ -244,6 +244,14 @@ impl<T: Resource> Store<T> {
     fn unreadable(&self) -> std::sync::RwLockWriteGuard<'_, BTreeSet<Key>> {
         self.unreadable.write().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Without what nobody reads: which fields of a status belong to whom is longer than the status.
+fn trimmed<T: Resource>(mut object: T) -> T {
+    if let Some(entries) = &mut object.meta_mut().managed_fields {
+        entries.retain(|entry| entry.subresource.as_deref().is_none_or(str::is_empty));
+    }
+    object
 }
 
 fn key(meta: &ObjectMeta) -> Key {

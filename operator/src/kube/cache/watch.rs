@@ -45,7 +45,8 @@ fn ours() -> watcher::Config {
 }
 
 impl Cache {
-    /// Starts every watch; they end with `stop`. A watch that fails goes on trying, with backoff, for ever.
+    /// Starts every watch; they end with `stop`. A watch that fails goes on trying, with backoff, for ever. One that ends by a defect cancels
+    /// `stop`: nothing may be decided by what the cache holds then.
     pub fn start(
         &self,
         client: &Client,
@@ -131,7 +132,7 @@ impl Cache {
         let cache = self.clone();
         let metrics = watching.metrics.clone();
         let all = watching.stop.clone();
-        tokio::spawn(async move {
+        let watch = tokio::spawn(async move {
             let mut stream = std::pin::pin!(stream);
             loop {
                 let event = tokio::select! {
@@ -160,6 +161,14 @@ impl Cache {
                 }
             }
             cache.trouble(&kind, None);
+        });
+        let all = watching.stop.clone();
+        tokio::spawn(async move {
+            if watch.await.is_err_and(|error| error.is_panic()) {
+                // What nobody watches any more would look the same for ever.
+                tracing::error!("a watch ended by a defect: all end");
+                all.cancel();
+            }
         });
     }
 
@@ -328,6 +337,30 @@ fn report_unreadable<K: Typed>(
 mod tests {
     use super::*;
     use futures::executor::block_on;
+
+    #[tokio::test]
+    async fn a_watch_that_ends_by_a_defect_ends_all() {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| {
+            std::future::pending::<Result<http::Response<kube::client::Body>, std::convert::Infallible>>()
+        });
+        let client = Client::new(service, "default");
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let stop = CancellationToken::new();
+        let watching = Watching {
+            events: Events::new(client.clone(), "test", metrics.clone()),
+            client,
+            metrics,
+            operator_namespace: "paddock-system".into(),
+            stop: stop.clone(),
+        };
+        let cache = Cache::new();
+        let store = cache.child_store(ChildKind::ConfigMap).unwrap();
+        store.listen(|_| panic!("a defect"));
+        let object = super::super::tests::config_map(&serde_json::Value::Null, "1");
+        let events = futures::stream::iter([Ok(Event::Apply(object))]).chain(futures::stream::pending());
+        cache.spawn("ConfigMap".into(), events, store, &watching, CancellationToken::new(), Duration::ZERO);
+        stop.cancelled().await;
+    }
 
     #[test]
     fn a_list_that_fails_is_no_success_for_the_backoff() {
