@@ -68,8 +68,9 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
     let client = client::build(config, &metrics)?;
     let events = Events::new(client.clone(), &settings.pod_name, metrics.clone());
     readiness.wait_definitions(&client, &metrics, &stop).await;
-    // A standby fills its cache too, so that it can take over at once. The watches end with the process.
-    cache.start(&client, &settings.operator_namespace, &metrics, &events, &CancellationToken::new());
+    // A standby fills its cache too, so that it can take over at once. The watches end with the process, and it with them.
+    let watches = CancellationToken::new();
+    cache.start(&client, &settings.operator_namespace, &metrics, &events, &watches);
     readiness.wait_rights(&client, &settings.operator_namespace, &metrics, &stop).await;
 
     let me = format!("{}_{}", settings.pod_name, uuid::Uuid::now_v7());
@@ -93,6 +94,7 @@ async fn operate(settings: Settings, telemetry: Telemetry) -> anyhow::Result<()>
         let result = tokio::select! {
             // Everything of ours ends with the process, at once: nothing may be written any more (rule O5).
             _ = &mut hold => anyhow::bail!("the lease was lost: another replica leads"),
+            () = watches.cancelled() => anyhow::bail!("a watch ended by a defect: report it with the log"),
             result = controllers::work(&ctx, &stop) => result,
         };
         resign.cancel();

@@ -184,7 +184,11 @@ pub(super) async fn drive<W: Work>(
         while !stop.is_cancelled() && running.len() < limit {
             let Some(key) = queue.take(Instant::now()) else { break };
             let before = told.get(&key).cloned();
-            running.spawn(attempt(ctx.clone(), work.clone(), key, before));
+            let attempt = attempt(ctx.clone(), work.clone(), key.clone(), before);
+            running.spawn(async move {
+                let ended = guarded(async { Ok(attempt.await) }).await;
+                (key, ended.unwrap_or_else(Ended::Badly))
+            });
         }
         publish(&ctx, W::CONTROLLER, &queue, running.len());
         if stop.is_cancelled() && running.is_empty() {
@@ -285,11 +289,11 @@ fn spread(time: Duration) -> Duration {
     time + time.mul_f64(rand::random::<f64>() / 10.0)
 }
 
-/// One reconcile of one unit. Nothing that happens in it ends the controller.
-async fn attempt<W: Work>(ctx: Arc<Ctx>, work: Arc<W>, key: Key<W>, before: Option<Told>) -> (Key<W>, Ended) {
-    let Some(item) = work.find(&ctx.cache, &key) else { return (key, Ended::Gone) };
+/// One reconcile of one unit.
+async fn attempt<W: Work>(ctx: Arc<Ctx>, work: Arc<W>, key: Key<W>, before: Option<Told>) -> Ended {
+    let Some(item) = work.find(&ctx.cache, &key) else { return Ended::Gone };
     if let Err(fault) = ctx.leader.fence() {
-        return (key, Ended::Badly(fault));
+        return Ended::Badly(fault);
     }
     let span = tracing::info_span!(
         "reconcile",
@@ -319,10 +323,10 @@ async fn attempt<W: Work>(ctx: Arc<Ctx>, work: Arc<W>, key: Key<W>, before: Opti
         drop(span);
         tell(&ctx, work.as_ref(), &key, &item, fault, before.as_ref()).await;
     }
-    (key, ended)
+    ended
 }
 
-/// Runs a future and turns its panic into a fault.
+/// Runs a future and turns its panic into a fault: one that ended its task would leave its unit running for ever.
 async fn guarded<T>(work: impl Future<Output = Result<T, Fault>>) -> Result<T, Fault> {
     match AssertUnwindSafe(work).catch_unwind().await {
         Ok(result) => result,

@@ -8,6 +8,8 @@ mod secrets;
 mod subscribe;
 mod watch;
 
+pub use subscribe::only_status;
+
 use super::{
     child::{ChildKind, ObjectKey},
     store::{Ready, Store},

@@ -42,6 +42,9 @@ pub fn compare(concern: &str, desired: &Value, live: &Value, managed: Option<&Ve
     for foreign in owners.foreign {
         collect_drift(foreign, &ours, Some(desired), live, &mut Vec::new(), &mut drift);
     }
+    if desired.get("kind").and_then(Value::as_str) == Some("ServiceAccount") {
+        drift.retain(|path| !is_of_platform(path));
+    }
     drift.sort();
     drift.dedup();
     // A path below another that goes is gone with it.
@@ -270,6 +273,11 @@ fn is_exempt(path: &[Place]) -> bool {
         "spec" => path.len() == 2 && name(1) == "replicas",
         _ => false,
     }
+}
+
+/// Fields that a platform gives every ServiceAccount, and would give again as often as they are removed.
+fn is_of_platform(path: &[Place]) -> bool {
+    matches!(path.first(), Some(Place::Field(name)) if name == "imagePullSecrets" || name == "secrets")
 }
 
 fn collect_drift(

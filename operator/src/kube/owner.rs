@@ -52,11 +52,7 @@ mod tests {
     fn every_object_says_that_it_is_ours() {
         let bare = labels(&Purpose::default());
         assert_eq!(bare.get(labels::MANAGED_BY).map(String::as_str), Some("paddock"));
-        let full = labels(&Purpose {
-            tenant: Some("acme"),
-            component: Some("rates"),
-            ..Purpose::default()
-        });
+        let full = labels(&Purpose { tenant: Some("acme"), component: Some("rates"), ..Purpose::default() });
         assert_eq!(full.get(labels::NAME).map(String::as_str), Some("rates"));
         assert_eq!(full.get(labels::TENANT).map(String::as_str), Some("acme"));
         assert!(!full.contains_key(labels::CLAIM) && !full.contains_key(labels::INSTANCE));

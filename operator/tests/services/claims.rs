@@ -1,11 +1,19 @@
 //! Claims of services, and migrations of their databases.
 
+use crate::support::requests;
 use crate::world::{NAMESPACE, PATIENCE, World, condition, quiet, reason, rests};
 use kube::ResourceExt as _;
-use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
-use paddock_crds::v1alpha1::DatabaseClaim;
-use paddock_operator::kube::ChildKind;
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use paddock_crds::v1alpha1::{DatabaseClaim, Tenant};
+use paddock_operator::controllers::betting_service::apply::apply_claims;
+use paddock_operator::controllers::betting_service::dereference::Found;
+use paddock_operator::controllers::betting_service::validate::{EnvironmentFacts, validate};
+use paddock_operator::controllers::{Category, Ctx, Fault};
+use paddock_operator::kube::{ChildKind, client};
+use paddock_operator::metrics::Metrics;
+use paddock_operator::settings::Settings;
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What the DatabaseClaim controller says of a claim that it bound as it is.
@@ -114,6 +122,72 @@ pub(crate) async fn claims_and_migrations(world: &World) {
     quiet(world).await;
     assert_eq!(world.api(ChildKind::Job).list(&ListParams::default()).await.unwrap().items.len(), 0);
     world.settled("account").await;
+}
+
+/// A process whose cache has only what it is given.
+struct Blind {
+    ctx: Ctx,
+    metrics: Arc<Metrics>,
+    facts: EnvironmentFacts,
+}
+
+impl Blind {
+    async fn start(world: &World) -> Self {
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let client = client::build(world.server.config().await.unwrap(), &metrics).unwrap();
+        let ctx = Ctx { metrics: metrics.clone(), ..Ctx::detached(client, Settings::default()).unwrap() };
+        let tenant: Tenant = Api::all(world.client.clone()).get("acme").await.unwrap();
+        Self { ctx, metrics, facts: EnvironmentFacts::of(&tenant, "prod").unwrap() }
+    }
+
+    /// Applies a service's part of the claim `parts`, and says what came of it.
+    async fn apply(&self, service: &str, partitions: i32) -> Result<(), Fault> {
+        let object = json!({
+            "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
+            "metadata": {"name": service, "namespace": NAMESPACE, "uid": service, "labels": {
+                "app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme", "paddock.bet/environment": "prod"
+            }},
+            "spec": {
+                "component": service, "version": "1", "image": "r.example/p@sha256:0", "replicas": {"min": 1, "max": 1},
+                "needs": [{"name": "bus", "engine": "Kafka", "claim": "parts", "topics": {
+                    "write": [{"name": "offer", "partitions": partitions}], "read": []
+                }}]
+            }
+        });
+        let service = validate(&serde_json::from_value(object).unwrap(), Some(self.facts.clone())).unwrap();
+        apply_claims(&self.ctx, &service, &mut Found::default()).await
+    }
+}
+
+/// A part is applied to the claim that was looked at: one that the cache does not know, or knows as it was, is looked at first.
+pub(crate) async fn parts_of_claims(world: &World) {
+    let claims: Api<DatabaseClaim> = Api::namespaced(world.client.clone(), NAMESPACE);
+    let someone = PatchParams { field_manager: Some("someone".into()), ..PatchParams::default() };
+    let patch = async |change: Value| claims.patch("parts", &someone, &Patch::Merge(&change)).await.unwrap();
+    let roles = async || -> Vec<String> {
+        claims.get("parts").await.unwrap().spec.roles.into_iter().map(|role| role.name).collect()
+    };
+
+    let blind = Blind::start(world).await;
+    blind.apply("one", 6).await.unwrap();
+    assert_eq!(requests(&blind.metrics), (1, 1), "who makes a claim asks nothing before");
+    blind.apply("two", 6).await.unwrap();
+    assert_eq!(roles().await, ["one", "two"], "a claim that the cache does not know yet");
+    let refused = blind.apply("three", 3).await.unwrap_err();
+    assert_eq!(refused.category, Category::InvalidSpec, "another shape of the same topic");
+
+    blind.ctx.cache.observe(claims.get("parts").await.unwrap());
+    patch(json!({"metadata": {"annotations": {"test.example/note": "later"}}})).await;
+    blind.apply("three", 6).await.unwrap();
+    assert_eq!(roles().await, ["one", "two", "three"], "that the cache is behind is no other opinion");
+
+    blind.ctx.cache.observe(claims.get("parts").await.unwrap());
+    let released = patch(json!({"metadata": {"labels": {"app.kubernetes.io/managed-by": null}}})).await;
+    assert_eq!(blind.apply("four", 6).await.unwrap_err().category, Category::NotOurs);
+    let another = Blind::start(world).await;
+    assert_eq!(another.apply("four", 6).await.unwrap_err().category, Category::NotOurs);
+    assert_eq!(claims.get("parts").await.unwrap().resource_version(), released.resource_version(), "left alone");
+    claims.delete("parts", &DeleteParams::default()).await.unwrap();
 }
 
 /// A migration whose pod cannot start is told of, and recovers by itself when what keeps it is mended, also after its time.

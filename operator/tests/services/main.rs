@@ -17,7 +17,7 @@ mod support;
 mod world;
 
 use bounds::{calls, made_by_hand, names_of_the_environment};
-use claims::{a_migration_that_cannot_start, claims_and_migrations};
+use claims::{a_migration_that_cannot_start, claims_and_migrations, parts_of_claims};
 use kube::api::{ListParams, Patch, PatchParams};
 use markets::{a_fault_is_told_once, a_namespace_made_again_goes_on_above, books_are_pushed, markets};
 use paddock_operator::kube::ChildKind;
@@ -122,6 +122,7 @@ async fn services_roll_out_scale_suspend_and_rest() {
     world.settled("rates").await;
 
     claims_and_migrations(&world).await;
+    parts_of_claims(&world).await;
     a_migration_that_cannot_start(&world).await;
     markets(&world).await;
     calls(&world).await;

@@ -77,7 +77,7 @@ async fn tenants_get_environments_and_give_them_back() {
             set.data["spec"]["listeners"].as_array().unwrap().len() == 2
         })
         .await;
-    assert_eq!(world.names(ChildKind::HTTPRoute, "acme-prod").await, ["redirect-https"]);
+    assert_eq!(world.names(ChildKind::HTTPRoute, "acme-prod").await, ["redirect.https"]);
     world.gateway_serves("acme-prod").await;
     world.services_run("acme-prod").await;
     let status = world.until("acme", "ready", |s| condition(s, "Ready") == ("True", "Ready")).await;

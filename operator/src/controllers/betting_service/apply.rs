@@ -10,12 +10,12 @@ use super::dereference::Found;
 use super::observe::Observation;
 use super::validate::Service;
 use crate::controllers::Ctx;
-use crate::fault::Fault;
+use crate::fault::{Category, Fault};
 use crate::kube::fields::manager;
 use crate::kube::{ChildKind, ObjectKey, apply, prune};
 use crate::rollout::rolling::{Phase, Plan, Size};
 use kube::Api;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
 use paddock_crds::labels;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
@@ -58,7 +58,7 @@ pub async fn apply_plan(
     if plan.migrate
         && let Some(wanted) = &service.migration
     {
-        apply(ctx, CONCERN, &migration::job(service, wanted, &seen.observed.target)).await?;
+        migrate(ctx, service, &migration::job(service, wanted, &seen.observed.target)).await?;
     }
     let mut autoscalers = BTreeSet::new();
     for record in &kept {
@@ -93,11 +93,29 @@ pub async fn apply_plan(
     Ok(())
 }
 
+/// Starts a migration, unless another of the service runs: the cache may not have seen the one of the spec before.
+async fn migrate(ctx: &Ctx, service: &Service, job: &DynamicObject) -> Result<(), Fault> {
+    let instance = migration::instance(&service.name);
+    let [instance, component] =
+        migration::selector(&instance, &service.spec.component).map(|(name, value)| format!("{name}={value}"));
+    let api: Api<DynamicObject> =
+        Api::namespaced_with(ctx.client.clone(), &service.namespace, &ChildKind::Job.api_resource());
+    let of_service = ListParams::default().labels(&format!("{instance},{component}"));
+    let live = api.list(&of_service).await;
+    let live = live.map_err(|error| Fault::of_request(&format!("listing migrations of {}", service.name), error))?;
+    let mut others = live.items.iter().filter(|it| it.metadata.name != job.metadata.name);
+    if others.any(|it| migration::run(it) == migration::Run::Going) {
+        let message = format!("another migration of {} was just begun; this one follows it", service.name);
+        return Err(Fault::new(Category::Conflict, message));
+    }
+    apply(ctx, CONCERN, job).await?;
+    Ok(())
+}
+
 /// The route, or none. It is written after the first size, so that it never points to a Service that has not been made.
 async fn apply_route(ctx: &Ctx, service: &Service, found: &Found) -> Result<(), Fault> {
-    // Nobody waits for kinds that a cluster may lack: a process that just began may not have listed them yet, and a route would go
-    // for want of a domain that is there.
-    if ![ChildKind::HTTPRoute, ChildKind::ListenerSet].into_iter().all(|kind| ctx.cache.available(kind)) {
+    // A route would go for want of a domain that is there.
+    if !found.routes_listed {
         return Ok(());
     }
     let mut keep = BTreeSet::new();
@@ -136,7 +154,7 @@ async fn prune_ended(
     // Jobs that have ended go, but for the one of this revision, whose log is of use unless it ran nothing. One that runs is never
     // cut short.
     let instance = migration::instance(&service.name);
-    let jobs = [(labels::INSTANCE, instance.as_str()), (migration::MIGRATES, service.spec.component.as_str())];
+    let jobs = migration::selector(&instance, &service.spec.component);
     let keep = ctx
         .cache
         .children(ChildKind::Job, Some(&service.namespace), &jobs)

@@ -1,6 +1,6 @@
 //! From what was read to what the rollout machine sees. Pure.
 
-use super::build::migration::{Run, has_started, is_of, job_name, run};
+use super::build::migration::{Run, has_started, is_of, job_name, may_write, run};
 use super::build::revision::Record;
 use super::dereference::Found;
 use super::status::{MIGRATIONS_APPLIED, NOT_STARTED};
@@ -196,7 +196,9 @@ fn migration<'a>(job: Option<&str>, found: &Found, mut records: impl Iterator<It
         Some((Run::Failed, false)) => Migration::Failed,
         // A Job that is being deleted is made again when it has gone.
         Some((Run::Going, _) | (Run::Failed, true)) => Migration::Running,
+        // One after the other: also after what is left of a Job that gave up or was deleted.
         None if found.jobs.iter().any(|it| run(it) == Run::Going) => Migration::Running,
+        None if found.job_pods.iter().any(|pod| may_write(pod)) => Migration::Running,
         None => Migration::Due,
     }
 }
@@ -466,6 +468,12 @@ mod tests {
         assert_eq!(see(&service, &found).observed.migration, Migration::Due);
         found.jobs = vec![job("odds-migrate-older", Value::Null)];
         assert_eq!(see(&service, &found).observed.migration, Migration::Running, "one after the other");
+        let pod = |phase: &str| vec![object(json!({"metadata": {"name": "p"}, "status": {"phase": phase}}))];
+        found.jobs = vec![job("odds-migrate-older", json!({"type": "FailureTarget", "status": "True"}))];
+        for (phase, migration) in [("Running", Migration::Running), ("Failed", Migration::Due)] {
+            found.job_pods = pod(phase);
+            assert_eq!(see(&service, &found).observed.migration, migration, "its last pod: {phase}");
+        }
         found.jobs = vec![job(&name, json!({"type": "Failed", "status": "True"}))];
         assert_eq!(see(&service, &found).observed.migration, Migration::Failed);
         found.jobs = vec![job(&name, json!({"type": "Complete", "status": "True"}))];

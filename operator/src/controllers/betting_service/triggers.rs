@@ -21,7 +21,7 @@ pub fn triggers(cache: &Cache) -> impl Stream<Item = Key> + Send + 'static {
         claim.map(|claim| of_claim(&claim)).unwrap_or_default()
     });
     let reader = cache.clone();
-    let tenants = cache.on::<Tenant, BettingService>(move |tenant| {
+    let tenants = cache.on_intent::<Tenant, BettingService>(move |tenant| {
         let name = tenant.metadata.name.as_deref().unwrap_or_default();
         let environments = tenant.spec.environments.iter();
         environments.flat_map(|it| of_namespace(&reader, &paddock_crds::names::namespace(name, &it.name))).collect()

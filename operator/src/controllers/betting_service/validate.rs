@@ -18,6 +18,8 @@ const DRAIN: Duration = Duration::from_secs(30);
 const PROGRESS_DEADLINE: Duration = Duration::from_mins(10);
 /// Time that a migration may take unless the spec says otherwise.
 const MIGRATION_TIMEOUT: Duration = Duration::from_mins(10);
+/// Longest name of a DatabaseClaim, as its schema has it.
+const LONGEST_CLAIM: usize = 40;
 
 /// What the Tenant says about the environment of the service's namespace.
 #[derive(Clone, Debug, PartialEq)]
@@ -281,6 +283,13 @@ fn claims(service: &str, needs: &[Need]) -> Result<(), Fault> {
             )));
         }
         let claim = claim_name(service, need);
+        if claim.len() > LONGEST_CLAIM {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: the claim of {} would be called {claim}, which is longer than {LONGEST_CLAIM} characters: give it a \
+                 shorter name with claim",
+                need.name
+            )));
+        }
         if !named.insert(claim.clone()) {
             return Err(Fault::invalid_spec(format!(
                 "spec.needs: two needs name the claim {claim}; join them, or let them name different claims"

@@ -20,7 +20,7 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
             let claims = namespaces.list_in::<DatabaseClaim>(&namespace.name_any());
             claims.iter().map(|claim| ObjectRef::from_obj(claim.as_ref())).collect()
         })),
-        Box::pin(cache.on::<Tenant, DatabaseClaim>(move |tenant| of_tenant(&tenants, tenant))),
+        Box::pin(cache.on_intent::<Tenant, DatabaseClaim>(move |tenant| of_tenant(&tenants, tenant))),
         Box::pin(cache.on::<BettingService, DatabaseClaim>(move |service| of_service(&services, service))),
     ]);
     run::<DatabaseClaim>(ctx, triggers, stop)

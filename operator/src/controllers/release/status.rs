@@ -19,7 +19,7 @@ pub fn status(release: &Release, users: &[String], problems: &[String]) -> Relea
     }
     if release.metadata.deletion_timestamp.is_some() && !users.is_empty() {
         let message = format!(
-            "it is deleted when no environment asks for it any more: point {} at another Release",
+            "it is deleted when no environment asks for it or runs it any more: point {} at another Release",
             listed(users, ", ")
         );
         conditions = conditions.set(READY, false, "InUse", &message).set(RECONCILING, true, "InUse", message);

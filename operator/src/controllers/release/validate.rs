@@ -125,6 +125,10 @@ mod tests {
     #[case::one_claim_twice(json!({"needs": [
         {"name": "a", "engine": "PostgreSQL", "claim": "c"}, {"name": "b", "engine": "PostgreSQL", "claim": "c"}
     ]}), "two needs name the claim c")]
+    #[case::long_claim(
+        json!({"name": "rates", "needs": [{"name": "prices-of-everything-that-was-ever-quoted", "engine": "PostgreSQL"}]}),
+        "which is longer than 40 characters"
+    )]
     #[case::long_drain(json!({"drain": {"period": "169h"}}), "drain.period")]
     #[case::long_deadline(json!({"strategy": {"type": "Rolling", "progressDeadline": "200h"}}), "strategy.progressDeadline")]
     #[case::long_stabilisation(

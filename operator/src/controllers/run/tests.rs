@@ -224,3 +224,52 @@ async fn a_reconcile_is_a_span_that_says_how_it_ended() {
         assert!(spans.iter().any(|line| line["span"] == wanted), "{wanted}: {text}");
     }
 }
+
+/// Work whose units cannot be found at first, by a defect.
+#[derive(Default)]
+struct Stumbles(Mutex<u32>);
+
+impl Work for Stumbles {
+    const CONTROLLER: &'static str = "stumbles";
+    const DEADLINE: Duration = Duration::from_secs(1);
+    type Unit = ConfigMap;
+    type Item = ();
+
+    fn all(&self, _: &Cache) -> Vec<Key<Self>> {
+        vec![ObjectRef::new("a")]
+    }
+
+    fn find(&self, _: &Cache, _: &Key<Self>) -> Option<()> {
+        let looks = {
+            let mut looks = self.0.lock().unwrap();
+            *looks += 1;
+            *looks
+        };
+        assert!(looks > 2, "a defect");
+        Some(())
+    }
+
+    async fn reconcile(&self, _: &Arc<Ctx>, (): &()) -> Result<Outcome, Fault> {
+        Ok(Outcome::Done)
+    }
+
+    async fn report(&self, _: &Ctx, (): &(), _: &Fault) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    async fn warn(&self, _: &Ctx, (): &(), _: &Fault) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_outside_of_the_reconcile_is_a_fault_too() {
+    let (ctx, _) = context();
+    ctx.cache.set_ready();
+    let (stop, work) = (CancellationToken::new(), Arc::new(Stumbles::default()));
+    let running = tokio::spawn(drive(ctx.clone(), work, futures::stream::pending(), stop.clone()));
+    seconds(10).await;
+    let told = |category| ctx.metrics.reconcile_errors.with_label_values(&["stumbles", category]).get();
+    assert_eq!(told("Panic"), 2);
+    assert_eq!(ctx.metrics.reconciles.with_label_values(&["stumbles", "done"]).get(), 1, "it is tried again");
+    stop.cancel();
+    running.await.unwrap();
+}

@@ -106,6 +106,7 @@ async fn free_domains(
         confirmed.sure().await?;
         ctx.leader.fence()?;
         domain_claim::give_up(&ctx.client, claim, around).await?;
+        ctx.cache.deleted(ChildKind::ConfigMap, &claim.metadata);
     }
     Ok(())
 }
@@ -283,9 +284,11 @@ async fn live_secret(ctx: &Ctx, identity: &Identity, name: &str) -> Result<Optio
 /// One `BettingService` per component; the others that we made go.
 async fn run_services(ctx: &Ctx, confirmed: &Confirmed<'_>, pass: &mut Applied<'_>, wanted: &[BettingService]) {
     let keep: BTreeSet<ObjectKey> = wanted.iter().filter_map(ObjectKey::of).collect();
+    let mut made = Vec::new();
     for result in join_all(wanted.iter().map(|service| apply(ctx, CONCERN, service))).await {
-        if let Err(fault) = result {
-            pass.fault(Concern::Services, fault);
+        match result {
+            Ok(service) => made.push(service),
+            Err(fault) => pass.fault(Concern::Services, fault),
         }
     }
     let namespace = pass.identity.namespace();
@@ -301,11 +304,14 @@ async fn run_services(ctx: &Ctx, confirmed: &Confirmed<'_>, pass: &mut Applied<'
         Ok(false) => {}
         Err(fault) => pass.fault(Concern::Databases, fault),
     }
-    // Writes go through the cache: it holds what was just applied.
     pass.services = live_services(ctx, &pass.identity)
         .into_iter()
         .filter(|live| wanted.iter().any(|w| w.metadata.name == live.metadata.name))
         .collect();
+    // Writes go through the cache, but what is new comes to it by the watch.
+    made.retain(|made| pass.services.iter().all(|live| live.metadata.name != made.metadata.name));
+    pass.services.extend(made.into_iter().filter_map(|made| made.try_parse().ok()));
+    pass.services.sort_by(|a, b| a.metadata.name.cmp(&b.metadata.name));
 }
 
 /// The services that we made in the environment, as last seen.
@@ -313,3 +319,6 @@ fn live_services(ctx: &Ctx, identity: &Identity) -> Vec<BettingService> {
     let all = ctx.cache.list_in::<BettingService>(&identity.namespace());
     all.iter().filter(|s| is_ours(&s.metadata)).map(|s| s.as_ref().clone()).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -40,7 +40,8 @@ impl<'a> Confirmed<'a> {
                 _ => Err(Fault::new(Category::Conflict, format!("Tenant {name} {behind}"))),
             }
         };
-        self.asked.get_or_try_init(ask).await.map(|()| ())
+        self.asked.get_or_try_init(ask).await?;
+        Ok(())
     }
 
     /// Deletes what [`prune`] deletes, once sure.

@@ -68,8 +68,7 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
     let mut findings = Vec::new();
     for service in &applied.services {
         let name = service.metadata.name.as_deref().unwrap_or_default();
-        let stalled = condition(service, STALLED).filter(|c| c.status == "True" && is_current(service));
-        match stalled {
+        match stalled(service) {
             Some(why) => findings.push(Finding::stalled(
                 Concern::Services,
                 environment,
@@ -77,9 +76,8 @@ fn of_services(applied: &Applied<'_>) -> Vec<Finding> {
                 format!("service {name} needs you: {}: {}", why.reason, why.message),
             )),
             None if !rests(service) && !serves(service) => {
-                let why = condition(service, READY);
-                let why = why
-                    .map_or_else(|| "it was made a moment ago".to_owned(), |c| format!("{}: {}", c.reason, c.message));
+                // Its own status says more, such as how many pods are ready by now (rule O1).
+                let why = condition(service, READY).map_or("it was made a moment ago", |c| c.reason.as_str());
                 findings.push(Finding::waiting(
                     Concern::Services,
                     environment,
@@ -139,6 +137,16 @@ pub fn runs_as_specified(service: &BettingService) -> bool {
 /// Whether nothing is missing of a service, be it of an earlier spec.
 fn serves_or_rests(service: &BettingService) -> bool {
     serves(service) || rests(service)
+}
+
+/// Why nothing moves a service before a person does something.
+fn stalled(service: &BettingService) -> Option<&Condition> {
+    condition(service, STALLED).filter(|c| c.status == "True" && is_current(service))
+}
+
+/// Whether nothing moves a service before a person does something.
+pub fn needs_a_person(service: &BettingService) -> bool {
+    stalled(service).is_some()
 }
 
 /// Whether the status was computed from the present spec.
@@ -330,6 +338,25 @@ mod tests {
         let services = vec![service("rates", "True", true, 1), new];
         let made = status(&tenant, &[applied(&tenant.spec.environments[0], services, Vec::new())]);
         assert_eq!(get(&made, "Ready"), Some(("False", "ServicesNotReady")));
+    }
+
+    #[test]
+    fn a_measurement_of_a_service_moves_nothing() {
+        let tenant = prod();
+        let with = |message: &str| {
+            let mut service = service("rates", "False", true, 2);
+            service.status.as_mut().expect("status").conditions[0].message = message.into();
+            status(&tenant, &[applied(&tenant.spec.environments[0], vec![service], Vec::new())])
+        };
+        let (one, two) = (with("1 of 3 pods is ready"), with("2 of 3 pods are ready"));
+        let told =
+            |status: &TenantStatus| -> Vec<String> { status.conditions.iter().map(|c| c.message.clone()).collect() };
+        assert_eq!(told(&one), told(&two));
+        assert!(
+            told(&one).iter().any(|message| message.ends_with("service rates is not ready: R")),
+            "{:?}",
+            told(&one)
+        );
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! What wakes a Tenant besides itself: what it names, what it made, claims on other servers than it names, a domain that becomes free, and
 //! new keys of the token issuer.
 
-use super::{domain_claim::host_of, status::runs_as_specified};
+use super::domain_claim::host_of;
+use super::status::{needs_a_person, runs_as_specified};
 use crate::controllers::database_claim::validate::placed;
 use crate::controllers::{Ctx, run};
+use crate::kube::store::Change;
 use crate::kube::{Cache, ChildKind, trigger};
 use futures::StreamExt as _;
 use kube::ResourceExt as _;
@@ -28,7 +30,7 @@ pub fn start(ctx: Arc<Ctx>, stop: CancellationToken) -> impl Future<Output = ()>
         Box::pin(cache.on::<DatabaseClass, Tenant>(move |class| of_class(&classes, &class.name_any()))),
         Box::pin(cache.on::<DatabaseClaim, Tenant>(move |claim| of_claim(&claims, claim))),
         Box::pin(trigger::waves(cache.on::<BettingService, Tenant>(of_service), PROGRESS)),
-        Box::pin(cache.on::<BettingService, Tenant>(move |service| of_last_service(&services, service))),
+        Box::pin(cache.on_change::<BettingService, Tenant>(move |change| of_milestone(&services, change))),
         Box::pin(cache.on_child::<Tenant>(ChildKind::ConfigMap, move |object| {
             let here = object.namespace().is_some_and(|namespace| namespace == operator_namespace);
             let name = object.name_any();
@@ -106,12 +108,25 @@ fn of_service(service: &BettingService) -> Vec<ObjectRef<Tenant>> {
     label(labels::TENANT).filter(|_| ours).map(|tenant| ObjectRef::new(tenant)).into_iter().collect()
 }
 
-/// The Tenant that a service was made for when the last of its services just arrived: what people wait for is told at once.
-fn of_last_service(cache: &Cache, service: &BettingService) -> Vec<ObjectRef<Tenant>> {
+/// The Tenant of a service that just arrived where its spec wants it, as the last of them, or that needs a person from now on: what
+/// people wait for is told at once.
+fn of_milestone(cache: &Cache, change: &Change<BettingService>) -> Vec<ObjectRef<Tenant>> {
+    let Some(service) = change.new.as_deref() else { return Vec::new() };
+    let newly = |holds: fn(&BettingService) -> bool| holds(service) && !change.old.as_deref().is_some_and(holds);
     let mine = of_service(service);
-    let all = cache.list::<BettingService>();
-    let mut siblings = all.iter().filter(|other| of_service(other) == mine);
-    if siblings.all(|other| runs_as_specified(other)) { mine } else { Vec::new() }
+    let told = newly(needs_a_person)
+        || newly(runs_as_specified)
+            && mine.iter().all(|tenant| services_of(cache, &tenant.name).all(|it| runs_as_specified(&it)));
+    if told { mine } else { Vec::new() }
+}
+
+/// The services that were made for a Tenant.
+fn services_of(cache: &Cache, tenant: &str) -> impl Iterator<Item = Arc<BettingService>> {
+    let known = cache.get::<Tenant>(None, tenant);
+    let environments = known.iter().flat_map(|tenant| &tenant.spec.environments);
+    let namespaces: Vec<String> = environments.map(|environment| names::namespace(tenant, &environment.name)).collect();
+    let all = namespaces.into_iter().flat_map(|namespace| cache.list_in::<BettingService>(&namespace));
+    all.filter(|service| !of_service(service).is_empty())
 }
 
 #[cfg(test)]
@@ -183,13 +198,14 @@ mod tests {
         assert_eq!(of_service(&ours), [ObjectRef::new("acme")]);
         assert_eq!(of_service(&service(json!({"paddock.bet/tenant": "acme"}))), []);
     }
+
     #[test]
-    fn the_last_service_to_arrive_wakes_its_tenant_at_once() {
-        let service = |name: &str, stable: &str| {
+    fn the_last_service_to_arrive_and_one_that_stalls_wake_their_tenant_at_once() {
+        let service = |name: &str, namespace: &str, stable: &str| {
             from::<BettingService>(json!({
                 "apiVersion": "paddock.bet/v1alpha1", "kind": "BettingService",
                 "metadata": {
-                    "name": name, "namespace": "acme-prod", "generation": 1,
+                    "name": name, "namespace": namespace, "generation": 1,
                     "labels": {"app.kubernetes.io/managed-by": "paddock", "paddock.bet/tenant": "acme"},
                 },
                 "spec": {"component": name, "version": "1", "image": DIGEST},
@@ -199,12 +215,29 @@ mod tests {
                 }
             }))
         };
+        let change = |old: Option<&BettingService>, new: &BettingService| Change {
+            old: old.cloned().map(Arc::new),
+            new: Some(Arc::new(new.clone())),
+        };
         let cache = Cache::new();
-        let (rates, account) = (service("rates", "b"), service("account", "a"));
+        cache.observe(tenant(json!([
+            {"name": "prod", "class": "Production", "release": "r"}, {"name": "dev", "class": "NonProduction", "release": "r"},
+        ])));
+        let (before, rates) = (service("rates", "acme-prod", "a"), service("rates", "acme-prod", "b"));
         cache.observe(rates.clone());
-        cache.observe(account);
-        assert_eq!(of_last_service(&cache, &rates), [], "account is on its way");
-        cache.observe(service("account", "b"));
-        assert_eq!(of_last_service(&cache, &rates), [ObjectRef::new("acme")]);
+        cache.observe(service("account", "acme-dev", "a"));
+        let arrives = change(Some(&before), &rates);
+        assert_eq!(of_milestone(&cache, &arrives), [], "account is on its way");
+        cache.observe(service("account", "acme-dev", "b"));
+        assert_eq!(of_milestone(&cache, &arrives), [ObjectRef::new("acme")]);
+        assert_eq!(of_milestone(&cache, &change(Some(&rates), &rates)), [], "it had arrived before");
+
+        let mut stalled = before.clone();
+        let condition = json!({
+            "type": "Stalled", "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"
+        });
+        stalled.status.as_mut().expect("status").conditions.push(from(condition));
+        assert_eq!(of_milestone(&cache, &change(Some(&before), &stalled)), [ObjectRef::new("acme")]);
+        assert_eq!(of_milestone(&cache, &change(Some(&stalled), &stalled)), []);
     }
 }

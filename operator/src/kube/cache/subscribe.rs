@@ -17,11 +17,8 @@ impl Cache {
         let (sender, stream) = trigger::channel();
         if let Some(store) = self.typed_store::<K>() {
             store.listen(move |change: &Change<K>| {
-                let only_status = match (&change.old, &change.new) {
-                    (Some(old), Some(new)) => same_intent(old.meta(), new.meta()),
-                    _ => false,
-                };
-                let keys = change.sides().filter(|_| !only_status).map(|object| ObjectRef::from_obj(object.as_ref()));
+                let sides = change.sides().filter(|_| !only_status(change));
+                let keys = sides.map(|object| ObjectRef::from_obj(object.as_ref()));
                 sender.send(keys)
             });
         }
@@ -58,9 +55,28 @@ impl Cache {
         &self,
         map: impl Fn(&Other) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
     ) -> BoxStream<'static, ObjectRef<K>> {
+        self.on_change(move |change: &Change<Other>| change.sides().flat_map(|object| map(object.as_ref())).collect())
+    }
+
+    /// As [`Self::on`], for who reads nothing of the status.
+    pub fn on_intent<Other: Typed, K: Typed>(
+        &self,
+        map: impl Fn(&Other) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+    ) -> BoxStream<'static, ObjectRef<K>> {
+        self.on_change(move |change: &Change<Other>| {
+            let sides = change.sides().filter(|_| !only_status(change));
+            sides.flat_map(|object| map(object.as_ref())).collect()
+        })
+    }
+
+    /// Keys that `map` gives for each change of an object of another kind of ours.
+    pub fn on_change<Other: Typed, K: Typed>(
+        &self,
+        map: impl Fn(&Change<Other>) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+    ) -> BoxStream<'static, ObjectRef<K>> {
         let (sender, stream) = trigger::channel();
         if let Some(store) = self.typed_store::<Other>() {
-            store.listen(move |change| sender.send(change.sides().flat_map(|object| map(object.as_ref()))));
+            store.listen(move |change| sender.send(map(change)));
         }
         stream.boxed()
     }
@@ -87,6 +103,11 @@ impl Cache {
         self.listen_secrets(move |change| sender.send(change.sides().flat_map(|object| map(object.as_ref()))));
         stream.boxed()
     }
+}
+
+/// Whether a change is of nothing but the status.
+pub fn only_status<T: Resource>(change: &Change<T>) -> bool {
+    matches!((&change.old, &change.new), (Some(old), Some(new)) if same_intent(old.meta(), new.meta()))
 }
 
 /// Equal but for status: what a person or controller can want with an object.

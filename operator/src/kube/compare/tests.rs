@@ -263,6 +263,27 @@ fn fields_that_only_others_own_are_drift() {
 }
 
 #[test]
+fn what_a_platform_gives_every_service_account_stays() {
+    let desired = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "rates", "namespace": "acme-prod"},
+        "automountServiceAccountToken": false,
+    });
+    let fields = json!({"f:automountServiceAccountToken": {}});
+    let given = json!({
+        "f:imagePullSecrets": {".": {}, "k:{\"name\":\"registry\"}": {}},
+        "f:secrets": {".": {}, "k:{\"name\":\"token\"}": {}},
+    });
+    let mut live = desired.clone();
+    live["imagePullSecrets"] = json!([{"name": "registry"}]);
+    live["secrets"] = json!([{"name": "token"}]);
+    let managed = json!([applied(&fields), updated("openshift-controller-manager", &given)]);
+    assert!(verdict(&desired, &live, managed.clone()).at_rest());
+    let mut other = desired.clone();
+    other["kind"] = "ConfigMap".into();
+    assert_eq!(removed(&verdict(&other, &live, managed)), ["/secrets", "/imagePullSecrets"]);
+}
+
+#[test]
 fn two_concerns_of_ours_share_an_object() {
     // Each service applies its own role of a claim: the other's is neither drift nor ours to drop.
     let desired = json!({

@@ -7,13 +7,19 @@ use crate::controllers::betting_service::dereference::Found;
 use crate::controllers::betting_service::validate::Service;
 use crate::fault::{Category, Fault, category_of};
 use crate::kube::ChildKind;
+use crate::kube::apply::NEVER;
+use crate::kube::cache::is_ours;
 use crate::kube::compare::{compare, normalise};
 use crate::kube::fields::manager;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, ResourceExt as _};
 use paddock_crds::labels;
 use paddock_crds::v1alpha1::{BettingService, DatabaseClaim};
+use serde_json::{Value, json};
 use std::sync::Arc;
+
+/// How often a part is applied in one pass, when others write to the claim at the same time.
+const ATTEMPTS: usize = 4;
 
 /// Applies the service's part of its claims, and finds each as it is then: what is bound must be what is wanted now. All are tried;
 /// the first fault counts.
@@ -35,55 +41,94 @@ pub async fn apply_claims(ctx: &Ctx, service: &Service, found: &mut Found) -> Re
 }
 
 /// Applies the service's part of a claim, if it is not there as wanted. Not forced: what another service says differently is for
-/// people to settle, not for the last writer.
+/// people to settle, not for the last writer. What is written to is what was looked at: never a claim that took its place or changed hands.
 async fn apply_claim(ctx: &Ctx, service: &Service, desired: &DynamicObject) -> Result<DatabaseClaim, Fault> {
     let name = desired.metadata.name.as_deref().unwrap_or_default();
     let wanted = normalise(serde_json::to_value(desired).map_err(defect)?);
     let concern = concern(&service.name);
+    let params = PatchParams::apply(&manager(&concern));
     let api: Api<DynamicObject> =
         Api::namespaced_with(ctx.client.clone(), &service.namespace, &ChildKind::DatabaseClaim.api_resource());
-    let mut done = "created";
-    let live = match ctx.cache.child(ChildKind::DatabaseClaim, Some(&service.namespace), name) {
-        Some(live) => Some(live.as_ref().clone()),
-        None => api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading claim {name}"), error))?,
-    };
-    if let Some(live) = live {
-        let ours = live.metadata.labels.as_ref().and_then(|it| it.get(labels::MANAGED_BY));
-        if ours.map(String::as_str) != Some(labels::MANAGED_BY_PADDOCK) {
-            return Err(Fault::new(
-                Category::NotOurs,
-                format!(
-                    "DatabaseClaim {name} exists and was not made by the operator: name another claim in needs, or delete it"
-                ),
-            ));
+    let known = ctx.cache.child(ChildKind::DatabaseClaim, Some(&service.namespace), name);
+    let mut live = known.map(|live| live.as_ref().clone());
+    for _ in 0..ATTEMPTS {
+        let done = match &live {
+            None => "created",
+            Some(live) => {
+                check_ours(service, live)?;
+                let value = serde_json::to_value(live).map_err(defect)?;
+                if compare(&concern, &wanted, &value, live.metadata.managed_fields.as_ref()).differs.is_none() {
+                    count(ctx, "unchanged");
+                    return read(live.clone());
+                }
+                "configured"
+            }
+        };
+        ctx.leader.fence()?;
+        let applied = api.patch(name, &params, &Patch::Apply(&over(wanted.clone(), live.as_ref()))).await;
+        count(ctx, if applied.is_ok() { done } else { "failed" });
+        let error = match applied {
+            Ok(live) => return read(live),
+            Err(error) => error,
+        };
+        let doing = || format!("applying DatabaseClaim {}/{name}", service.namespace);
+        if category_of(&error) != Category::Conflict {
+            return Err(Fault::of_request(&doing(), error));
         }
-        check_origin(service, &live)?;
-        if live.metadata.deletion_timestamp.is_some() {
-            return Err(Fault::new(
-                Category::Terminating,
-                format!("DatabaseClaim {name} is being deleted; it is made again when it has gone"),
-            ));
+        if live.is_some() && is_disputed(&error) {
+            return Err(Fault::invalid_spec(format!(
+                "spec.needs: claim {name} is shared, and another service (or a person) says something else about the same \
+                 topic or role; let one service give a topic's shape"
+            ))
+            .with_source(error));
         }
-        let value = serde_json::to_value(&live).map_err(defect)?;
-        if compare(&concern, &wanted, &value, live.metadata.managed_fields.as_ref()).differs.is_none() {
-            count(ctx, "unchanged");
-            return read(live);
-        }
-        done = "configured";
+        live = api.get_opt(name).await.map_err(|error| Fault::of_request(&format!("reading claim {name}"), error))?;
     }
-    ctx.leader.fence()?;
-    let params = PatchParams::apply(&manager(&concern));
-    let applied = api.patch(name, &params, &Patch::Apply(&wanted)).await;
-    count(ctx, if applied.is_ok() { done } else { "failed" });
-    match applied {
-        Ok(live) => read(live),
-        Err(error) if category_of(&error) == Category::Conflict => Err(Fault::invalid_spec(format!(
-            "spec.needs: claim {name} is shared, and another service (or a person) says something else about the same \
-             topic or role; let one service give a topic's shape"
-        ))
-        .with_source(error)),
-        Err(error) => Err(Fault::of_request(&format!("applying DatabaseClaim {}/{name}", service.namespace), error)),
+    Err(Fault::new(Category::Conflict, format!("DatabaseClaim {name} changes faster than it can be applied to")))
+}
+
+/// The part as it is applied: to exactly what was looked at, or to make a claim that is not there.
+fn over(mut part: Value, live: Option<&DynamicObject>) -> Value {
+    if let Some(Value::Object(meta)) = part.get_mut("metadata") {
+        match live.map(|live| &live.metadata) {
+            Some(live) => {
+                meta.insert("uid".into(), json!(live.uid));
+                meta.insert("resourceVersion".into(), json!(live.resource_version));
+            }
+            None => {
+                meta.insert("resourceVersion".into(), NEVER.into());
+            }
+        }
     }
+    part
+}
+
+/// Whether an apply was refused because another manager says something else, not because the object is another than was looked at.
+fn is_disputed(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "FieldManagerConflict")
+}
+
+/// A claim that the service may have a part in.
+fn check_ours(service: &Service, live: &DynamicObject) -> Result<(), Fault> {
+    let name = live.metadata.name.as_deref().unwrap_or_default();
+    if !is_ours(&live.metadata) {
+        return Err(Fault::new(
+            Category::NotOurs,
+            format!(
+                "DatabaseClaim {name} exists and was not made by the operator: name another claim in needs, or delete it"
+            ),
+        ));
+    }
+    check_origin(service, live)?;
+    if live.metadata.deletion_timestamp.is_some() {
+        return Err(Fault::new(
+            Category::Terminating,
+            format!("DatabaseClaim {name} is being deleted; it is made again when it has gone"),
+        ));
+    }
+    Ok(())
 }
 
 /// Takes back the service's part of claims that it needs no more, when only what does not need them runs: a pod that still has a

@@ -19,6 +19,11 @@ pub fn instance(service: &str) -> String {
     format!("{service}-migrate")
 }
 
+/// Labels that select exactly the migration Jobs of a service, and their pods.
+pub fn selector<'a>(instance: &'a str, component: &'a str) -> [(&'a str, &'a str); 2] {
+    [(labels::INSTANCE, instance), (MIGRATES, component)]
+}
+
 /// The service of an instance of migrations.
 pub fn service_of(instance: &str) -> Option<&str> {
     instance.strip_suffix("-migrate")
@@ -73,7 +78,10 @@ pub fn job(service: &Service, migration: &Migration, hash: &str) -> DynamicObjec
         }
     });
     let body = json!({"spec": {
-        "backoffLimit": RETRIES, "activeDeadlineSeconds": migration.timeout.as_secs().max(1), "template": template,
+        "backoffLimit": RETRIES, "activeDeadlineSeconds": migration.timeout.as_secs().max(1),
+        // A pod that is told to end may still write: the next try waits until it has.
+        "podReplacementPolicy": "Failed",
+        "template": template,
     }});
     service.object(ChildKind::Job, &job_name(service, migration), labels, body)
 }
@@ -84,6 +92,11 @@ const OF_JOB: &str = "batch.kubernetes.io/job-name";
 /// Whether a pod is of the Job.
 pub fn is_of(pod: &DynamicObject, job: &str) -> bool {
     pod.metadata.labels.as_ref().and_then(|labels| labels.get(OF_JOB)).is_some_and(|found| found == job)
+}
+
+/// Whether a pod may still write: also one that is being deleted, whose Job may have gone already.
+pub fn may_write(pod: &DynamicObject) -> bool {
+    !matches!(pod.data.pointer("/status/phase").and_then(Value::as_str), Some("Succeeded" | "Failed"))
 }
 
 /// Whether a container of a pod has run, or may have.
@@ -174,6 +187,7 @@ mod tests {
         let env = pod["spec"]["containers"][0]["env"].as_array().unwrap();
         assert!(env.contains(&json!({"name": "LOG_LEVEL", "value": "info"})));
         assert_eq!(job.data["spec"]["activeDeadlineSeconds"], 600);
+        assert_eq!(job.data["spec"]["podReplacementPolicy"], "Failed", "never two pods at once");
     }
 
     #[test]

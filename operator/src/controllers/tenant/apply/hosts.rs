@@ -11,6 +11,7 @@ use crate::controllers::tenant::domain_claim::{self, Holder};
 use crate::controllers::tenant::finding::{Concern, Finding};
 use crate::controllers::tenant::secret::CONTROL;
 use crate::fault::{Category, Fault};
+use crate::kube::apply::installed;
 use crate::kube::{ChildKind, ObjectKey, apply, prune, secret};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Secret;
@@ -21,7 +22,8 @@ use paddock_crds::v1alpha1::Tenant;
 pub(super) async fn domains(ctx: &Ctx, around: &Surroundings, pass: &mut Applied<'_>) {
     let found_before = pass.findings.len();
     // Asked first: what was not listed by then is not known to be absent.
-    let available = ctx.cache.available(ChildKind::ListenerSet);
+    let kinds = [ChildKind::HTTPRoute, ChildKind::ListenerSet];
+    let installed = kinds.into_iter().try_for_each(|kind| installed(ctx, kind));
     let now = at_the_gateway(ctx, pass);
     let mut served = Vec::new();
     for domain in &pass.spec.domains {
@@ -36,9 +38,14 @@ pub(super) async fn domains(ctx: &Ctx, around: &Surroundings, pass: &mut Applied
     }
     served.sort();
     let objects = listeners(&pass.identity, &served, around);
-    let kinds = [ChildKind::HTTPRoute, ChildKind::ListenerSet];
-    if (!objects.is_empty() || available) && set(ctx, pass, Concern::Domains, &kinds, &objects).await {
-        forget_certificates(ctx, pass).await;
+    match installed {
+        Ok(()) => {
+            if set(ctx, pass, Concern::Domains, &kinds, &objects).await {
+                forget_certificates(ctx, pass).await;
+            }
+        }
+        Err(fault) if !objects.is_empty() => pass.fault(Concern::Domains, fault),
+        Err(_) => {}
     }
     let now = at_the_gateway(ctx, pass);
     let all = served.len() == pass.spec.domains.len();

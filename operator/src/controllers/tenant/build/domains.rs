@@ -10,8 +10,8 @@ use sha2::{Digest as _, Sha256};
 pub const PUBLIC: &str = "public";
 /// `ListenerSet` with the HTTP listeners: only the redirect attaches to it, so that no route of a service answers without TLS.
 pub const PUBLIC_HTTP: &str = "public-http";
-/// `HTTPRoute` from HTTP to HTTPS.
-pub const REDIRECT: &str = "redirect-https";
+/// `HTTPRoute` from HTTP to HTTPS. With a dot, so that no service has a route of that name.
+pub const REDIRECT: &str = "redirect.https";
 
 /// A host that the environment holds, with the Secret of its certificate.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
