@@ -164,24 +164,25 @@ pub async fn watch(brand: &Brand, token: Option<&str>, channel: &str) -> Result<
     }
 }
 
-/// Reads the stream until a line of a market has a status.
-pub async fn until_shown(stream: &mut Stream, market: u64, status: &str, limit: Duration) -> Result<Value> {
+/// Reads the stream until a line of a market is suspended by something.
+pub async fn until_suspended(stream: &mut Stream, market: u64, by: &str, limit: Duration) -> Result<()> {
     let read = async {
         loop {
             let frame = receive(stream, limit).await?;
             let lines = frame.pointer("/payload/lines").and_then(Value::as_array);
-            let shown = lines.into_iter().flatten().find(|line| {
+            let shown = lines.into_iter().flatten().any(|line| {
                 line.get("marketId").and_then(Value::as_u64) == Some(market)
-                    && line.get("status").and_then(Value::as_str) == Some(status)
+                    && line.get("status").and_then(Value::as_str) == Some("suspended")
+                    && line.get("suspendedBy").and_then(Value::as_str) == Some(by)
             });
-            if let Some(line) = shown {
-                return Ok(line.clone());
+            if shown {
+                return Ok(());
             }
         }
     };
     tokio::time::timeout(limit, read)
         .await
-        .with_context(|| format!("market {market} was not shown as {status} within {} s", limit.as_secs()))?
+        .with_context(|| format!("market {market} was not shown as suspended by {by} within {} s", limit.as_secs()))?
 }
 
 /// The pace of asking again.
@@ -189,8 +190,11 @@ const PACE: Duration = Duration::from_millis(500);
 /// What a bet on a price that is older than three seconds is refused with.
 const STALE: &str = "offer-stale";
 
-/// Places a bet and waits for its decision; answers the ticket as decided. Prices that are older than three seconds are no offer: then it
-/// tries again for a while, under another key, as an app would.
+/// What one on a suspended line is refused with.
+const SUSPENDED: &str = "market-suspended";
+
+/// Places a bet and waits for its decision; answers the ticket as decided. Prices that are older than three seconds are no offer, nor is
+/// a line whose producer was not heard of for a moment: then it tries again for a while, under another key, as an app would.
 pub async fn bet(bettor: &Bettor, stake: &str, selection: &Selection) -> Result<Value> {
     bet_on_each(bettor, stake, std::slice::from_ref(selection)).await
 }
@@ -206,11 +210,32 @@ async fn bet_on_fresh(bettor: &Bettor, stake: &str, selections: &[Selection]) ->
     loop {
         let key = uuid::Uuid::now_v7().to_string();
         let answer = bet_once(bettor, &key, stake, selections).await?;
-        if code(&answer).as_deref() != Some(STALE) || Instant::now() > patience {
+        let passing = match code(&answer).as_deref() {
+            Some(STALE) => true,
+            Some(SUSPENDED) => without_its_producer(bettor, selections).await?,
+            _ => false,
+        };
+        if !passing || Instant::now() > patience {
             return Ok((key, answer));
         }
         tokio::time::sleep(PACE).await;
     }
+}
+
+/// Whether a line of the selections is suspended because nothing was heard of its producer for a moment.
+async fn without_its_producer(bettor: &Bettor, selections: &[Selection]) -> Result<bool> {
+    for selection in selections {
+        let event = bettor.brand.get(&format!("/events/{}", selection.event), None).await?;
+        let lines = event.get("lines").and_then(Value::as_array);
+        let mut of_market = lines
+            .into_iter()
+            .flatten()
+            .filter(|line| line.get("marketId").and_then(Value::as_u64) == Some(selection.market));
+        if of_market.any(|line| line.get("suspendedBy").and_then(Value::as_str) == Some("producer")) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 async fn bet_once(bettor: &Bettor, key: &str, stake: &str, selections: &[Selection]) -> Result<Value> {

@@ -125,7 +125,8 @@ async fn reference(world: &World) -> Vec<Reference> {
         world.change(step, tenant).await;
         let mut last = (State::new(), tokio::time::Instant::now());
         let done = async {
-            while last.1.elapsed() < 4 * REST || !missing(step, &last.0).is_empty() {
+            // Longer than services' progress may take to reach the status of their Tenant.
+            while last.1.elapsed() < 8 * REST || !missing(step, &last.0).is_empty() {
                 tokio::time::sleep(REST / 5).await;
                 let state = world.observer.state(tenant);
                 if state != last.0 {

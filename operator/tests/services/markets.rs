@@ -100,15 +100,18 @@ pub(crate) async fn books_are_pushed(world: &World) {
     }
     let status = world
         .market("results", |status| {
-            status["book"]["generation"] == json!(generation + 3) && reason(status, "Ready") == "WaitingForPods"
+            // A pod that answers late on a busy machine is waited for like one that does not.
+            let waits_for = |pod: &str| {
+                let conditions = status["conditions"].as_array().into_iter().flatten();
+                conditions.filter(|it| it["type"] == "Ready").any(|it| it["message"].to_string().contains(pod))
+            };
+            status["book"]["generation"] == json!(generation + 3)
+                && reason(status, "Ready") == "WaitingForPods"
+                && waits_for("silent: ")
+                && !waits_for("quick: ")
         })
         .await;
     assert_eq!(status["book"]["acknowledged"], json!(generation));
-    let message = status["conditions"].as_array().unwrap().iter().find(|it| it["type"] == "Ready").unwrap()["message"]
-        .as_str()
-        .unwrap()
-        .to_owned();
-    assert!(message.contains("silent: ") && !message.contains("quick: "), "{message}");
 
     let everywhere = |status: &Value| {
         condition(status, "Ready") == "True" && status["book"]["acknowledged"] == status["book"]["generation"]

@@ -1,7 +1,7 @@
 //! Hosts: what is served stays served.
 
 use crate::support::faults::Faults;
-use crate::support::{authority, faulty};
+use crate::support::{authority, eventually, faulty, reconciles};
 use crate::world::{World, condition};
 use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -9,6 +9,7 @@ use paddock_crds::v1alpha1::Tenant;
 use paddock_operator::controllers::{Category, Fault, Kind as _};
 use paddock_operator::kube::ChildKind;
 use serde_json::{Value, json};
+use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 /// A host keeps its listener and its routes without the authority that signed for it, and while nobody can say whether its certificate
@@ -61,6 +62,17 @@ pub(crate) async fn what_is_served_outlives_faults(world: &World) {
     world.gateway_serves("solo-dev").await;
     let well = world.until("solo", "well", |s| condition(s, "DomainsReady").0 == "True").await;
     assert_eq!(condition(&well, "Ready"), ("True", "Ready"));
+
+    // Nothing that services said is still on its way to the status: what follows is written by another process.
+    let mut seen = (reconciles(&world.ctx.metrics, "tenant"), Instant::now());
+    eventually("the controllers rest", async || {
+        let now = reconciles(&world.ctx.metrics, "tenant");
+        if now != seen.0 {
+            seen = (now, Instant::now());
+        }
+        seen.1.elapsed() > Duration::from_secs(4)
+    })
+    .await;
 
     // A process that just took over cannot read whether the certificates are there.
     let (faults, stop) = (Faults::default(), CancellationToken::new());

@@ -73,8 +73,8 @@ async fn tenants_get_environments_and_give_them_back() {
         .await;
     world
         .eventually("a certificate", async || {
-            let set = world.api(ChildKind::ListenerSet, "acme-prod").get("public").await.unwrap();
-            set.data["spec"]["listeners"].as_array().unwrap().len() == 2
+            let sets = world.api(ChildKind::ListenerSet, "acme-prod").list(&ListParams::default()).await.unwrap();
+            sets.iter().all(|set| set.data["spec"]["listeners"].as_array().unwrap().len() == 2)
         })
         .await;
     assert_eq!(world.names(ChildKind::HTTPRoute, "acme-prod").await, ["redirect.https"]);

@@ -236,7 +236,14 @@ mod tests {
             let (pusher, follower) = (pusher.clone(), follower.clone());
             async move {
                 let book = json!({"generation": generation}).to_string();
-                pusher.push(vec![follower], &SecretString::from(token), generation, &book).await.remove(0).1
+                loop {
+                    let asked = vec![follower.clone()];
+                    match pusher.push(asked, &SecretString::from(token), generation, &book).await.remove(0).1 {
+                        // A busy machine; the test ends by the runner's patience if it never does.
+                        Answer::Failed(why) if why == "no answer in time" => {}
+                        answer => return answer,
+                    }
+                }
             }
         };
         assert_eq!(ask("token", 7).await, Answer::InForce);

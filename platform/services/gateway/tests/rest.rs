@@ -11,6 +11,7 @@
 mod support;
 
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use axum::body::Body;
 use axum::extract::ConnectInfo;
@@ -160,10 +161,11 @@ async fn a_registration_tells_where_it_came_from_and_is_told_when_to_try_again()
 #[tokio::test]
 async fn sessions_are_asked_for_once_a_second_and_end_at_once_here() {
     let gateway = Gateway::new().await;
-    for _ in 0..5 {
+    let start = Instant::now();
+    for _ in 0..50 {
         assert_eq!(gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await.status, StatusCode::OK);
     }
-    assert_eq!(gateway.behind.count("/sessions/current"), 1);
+    assert!(gateway.behind.count("/sessions/current") <= usize::try_from(start.elapsed().as_secs() + 1).unwrap());
     let answer = gateway.call(Method::DELETE, "/api/v1/sessions/current", &[BEARER], None).await;
     assert_eq!(answer.status, StatusCode::NO_CONTENT);
     assert_eq!(gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await.status, StatusCode::UNAUTHORIZED);
@@ -209,34 +211,35 @@ async fn failures_behind_are_503_without_their_words() {
     assert_eq!((answer.status, answer.code().as_str()), (StatusCode::SERVICE_UNAVAILABLE, "upstream-failed"));
 }
 
+/// Asks until it is too often: what is allowed in a second comes back by the second, so that a slow machine may ask a few times more.
+async fn until_refused(ask: impl AsyncFn(usize) -> Answer) -> Answer {
+    for number in 1..200 {
+        let answer = ask(number).await;
+        if answer.status != StatusCode::OK {
+            assert_eq!(answer.status, StatusCode::TOO_MANY_REQUESTS);
+            assert!(number > 4, "a burst of four is allowed, number {number} was refused");
+            return answer;
+        }
+    }
+    panic!("nothing limits");
+}
+
 #[tokio::test]
 async fn addresses_and_sessions_have_limits_of_their_own() {
     let gateway = Gateway::limited(1000, 2, 10).await;
-    let mut statuses = Vec::new();
-    for _ in 0..5 {
-        statuses.push(gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await.status);
-    }
-    assert_eq!(statuses.last(), Some(&StatusCode::TOO_MANY_REQUESTS), "{statuses:?}");
+    let wallet = async |_| gateway.call(Method::GET, "/api/v1/wallet", &[BEARER], None).await;
+    until_refused(wallet).await;
     assert_eq!(gateway.get("/api/v1/sports").await.status, StatusCode::OK);
 
     let gateway = Gateway::limited(2, 1000, 10).await;
-    let mut answers = Vec::new();
-    for _ in 0..5 {
-        answers.push(gateway.get("/api/v1/sports").await);
-    }
-    let last = answers.last().unwrap();
-    assert_eq!((last.status, last.code().as_str()), (StatusCode::TOO_MANY_REQUESTS, "too-many-requests"));
+    let last = until_refused(async |_| gateway.get("/api/v1/sports").await).await;
+    assert_eq!(last.code(), "too-many-requests");
     assert_eq!(last.headers["retry-after"], "1");
-    let from =
-        async |ip: &str| gateway.call(Method::GET, "/api/v1/sports", &[("x-forwarded-for", ip)], None).await.status;
-    assert_eq!(from("203.0.113.7").await, StatusCode::OK);
+    let from = async |ip: &str| gateway.call(Method::GET, "/api/v1/sports", &[("x-forwarded-for", ip)], None).await;
+    assert_eq!(from("203.0.113.7").await.status, StatusCode::OK);
     // One subscriber of IPv6, a new address each time.
-    let mut statuses = Vec::new();
-    for number in 1..6 {
-        statuses.push(from(&format!("2001:db8:1:2::{number}")).await);
-    }
-    assert_eq!(statuses.last(), Some(&StatusCode::TOO_MANY_REQUESTS), "{statuses:?}");
-    assert_eq!(from("2001:db8:1:3::1").await, StatusCode::OK, "the neighbour");
+    until_refused(async |number| from(&format!("2001:db8:1:2::{number}")).await).await;
+    assert_eq!(from("2001:db8:1:3::1").await.status, StatusCode::OK, "the neighbour");
 }
 
 #[tokio::test]
