@@ -126,7 +126,7 @@ async fn reference(world: &World) -> Vec<Reference> {
         let mut last = (State::new(), tokio::time::Instant::now());
         let done = async {
             // Longer than services' progress may take to reach the status of their Tenant.
-            while last.1.elapsed() < 8 * REST || !missing(step, &last.0).is_empty() {
+            while last.1.elapsed() < 6 * REST || !missing(step, &last.0).is_empty() {
                 tokio::time::sleep(REST / 5).await;
                 let state = world.observer.state(tenant);
                 if state != last.0 {

@@ -131,9 +131,8 @@ pub async fn give_up(client: &kube::Client, claim: &DynamicObject, around: &Surr
         ..DeleteParams::default()
     };
     match api(client, around).delete(name, &params).await {
-        // Gone, or another object by now: either way it is not ours any more.
         Ok(_) => Ok(()),
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => Ok(()),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         Err(error) => Err(Fault::of_request(&format!("freeing domain {}", host_of(name).unwrap_or(name)), error)),
     }
 }

@@ -43,16 +43,25 @@ fn pass(tenant: &Tenant) -> Applied<'_> {
 #[tokio::test]
 async fn a_host_that_was_given_up_is_not_held_any_more() {
     let tenant = tenant(json!([{"name": "prod", "class": "Production", "release": "r"}]));
-    let live = serde_json::to_value(&tenant).unwrap();
-    let (ctx, asked) = context(move |_, method| (200, if method == Method::GET { live.clone() } else { json!({}) }));
-    let around = surroundings();
-    let mut claim = domain_claim::claim(&identity(), "bet.acme.example", &around);
-    claim.metadata.uid = Some("1".into());
-    ctx.cache.observe_child(ChildKind::ConfigMap, claim);
-    free_domains(&ctx, &around, &Confirmed::new(&ctx, &tenant), "acme", &tenant.spec.environments).await.unwrap();
-    assert!(asked.lock().unwrap().last().unwrap().starts_with("DELETE "));
-    let held = ctx.cache.child(ChildKind::ConfigMap, Some("paddock-system"), "domain.bet.acme.example");
-    assert!(held.is_none(), "the environment that it moves to asks the apiserver");
+    for (code, outcome) in [(200, Ok(())), (404, Ok(())), (409, Err(Category::Conflict))] {
+        let live = serde_json::to_value(&tenant).unwrap();
+        let ended = json!({"kind": "Status", "status": "Failure", "code": code, "reason": "", "message": ""});
+        let (ctx, asked) = context(move |_, method| match *method {
+            Method::GET => (200, live.clone()),
+            _ => (code, if code == 200 { json!({}) } else { ended.clone() }),
+        });
+        let around = surroundings();
+        let mut claim = domain_claim::claim(&identity(), "bet.acme.example", &around);
+        claim.metadata.uid = Some("1".into());
+        ctx.cache.observe_child(ChildKind::ConfigMap, claim);
+        let confirmed = Confirmed::new(&ctx, &tenant);
+        let freed = free_domains(&ctx, &around, &confirmed, "acme", &tenant.spec.environments).await;
+        assert_eq!(freed.map_err(|fault| fault.category), outcome, "{code}");
+        assert!(asked.lock().unwrap().last().unwrap().starts_with("DELETE "));
+        let held = ctx.cache.child(ChildKind::ConfigMap, Some("paddock-system"), "domain.bet.acme.example");
+        // The environment that it moves to asks the apiserver; one that stays is given up by another look.
+        assert_eq!(held.is_none(), outcome.is_ok(), "{code}");
+    }
 }
 
 #[tokio::test]
